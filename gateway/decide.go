@@ -1,0 +1,108 @@
+package gateway
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Query holds the parameters of a jump, decoded once.
+type Query struct {
+	Hostwwwroot string // the peer's wwwroot, in any spelling
+	HostID      string // or its number in Moodle's mnet_host table
+	Wantsurl    string // the page that is wanted there
+}
+
+// maxQuery is the longest query of a jump, in bytes. A wantsurl of 2,048
+// bytes with every byte escaped fits.
+const maxQuery = 16 << 10
+
+// ParseQuery reads the raw query of a jump request. Parameters that a jump
+// does not have are ignored, as Moodle does; one that is repeated or cannot
+// be unescaped is refused, since two readers might take different values.
+func ParseQuery(raw string) (Query, Rule) {
+	if len(raw) > maxQuery {
+		return Query{}, RuleTooLong
+	}
+	var q Query
+	var seen [3]bool
+	for pair := range strings.SplitSeq(raw, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(key)
+		if err != nil {
+			continue
+		}
+		var i int
+		var field *string
+		switch name {
+		case "hostwwwroot":
+			i, field = 0, &q.Hostwwwroot
+		case "hostid":
+			i, field = 1, &q.HostID
+		case "wantsurl":
+			i, field = 2, &q.Wantsurl
+		default:
+			continue
+		}
+		if seen[i] {
+			return Query{}, RuleRepeated
+		}
+		seen[i] = true
+		if *field, err = url.QueryUnescape(value); err != nil {
+			return Query{}, RuleBadQuery
+		}
+	}
+	return q, RuleOK
+}
+
+// Decision says where a jump lands, or which rule refuses it.
+type Decision struct {
+	Allow  bool
+	Rule   Rule   // what decided, in both cases
+	Peer   *Peer  // nil if the peer is not known
+	Target Target // zero unless allowed
+}
+
+// Decide is the one place that decides where a jump may land: on which page
+// of which peer of the allowlist, or nowhere.
+func Decide(l *Allowlist, q Query) Decision {
+	peer, rule := l.lookup(q)
+	if rule != RuleOK {
+		return Decision{Rule: rule, Peer: peer}
+	}
+	target, rule := ParseTarget(peer, q.Wantsurl)
+	return Decision{Allow: target.url != "", Rule: rule, Peer: peer, Target: target}
+}
+
+func (l *Allowlist) lookup(q Query) (*Peer, Rule) {
+	var peer *Peer
+	if q.Hostwwwroot != "" {
+		if peer = l.Find(q.Hostwwwroot); peer == nil {
+			return nil, RulePeerUnknown
+		}
+	}
+	// Moodle's own links say hostid=0 where they mean none.
+	if q.HostID != "" && q.HostID != "0" {
+		id, err := strconv.Atoi(q.HostID)
+		if err != nil {
+			return nil, RulePeerMalformed
+		}
+		byID := l.FindID(id)
+		switch {
+		case byID == nil:
+			return nil, RulePeerUnknown
+		case peer != nil && peer != byID:
+			return nil, RulePeerConflict
+		}
+		peer = byID
+	}
+	switch {
+	case peer == nil:
+		return nil, RulePeerMissing
+	// A learner gets in if the peer may ask us who they are, and if it lets
+	// us send them (protocol page, section 5.2).
+	case !peer.Publishes(ServiceSSOIDP) || !peer.Subscribes(ServiceSSOSP):
+		return peer, RulePeerGrant
+	}
+	return peer, RuleOK
+}

@@ -1,0 +1,140 @@
+package gateway
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Application is what kind of site a peer is; it decides the paths below its
+// wwwroot (protocol page, section 1).
+type Application string
+
+// The applications that speak MNet.
+const (
+	Moodle Application = "moodle"
+	Mahara Application = "mahara"
+)
+
+// LandPath returns the path that redeems a token.
+func (a Application) LandPath() string {
+	if a == Mahara {
+		return "/auth/xmlrpc/land.php"
+	}
+	return "/auth/mnet/land.php"
+}
+
+// JumpPath returns the path that starts a jump.
+func (a Application) JumpPath() string {
+	if a == Mahara {
+		return "/auth/xmlrpc/jump.php"
+	}
+	return "/auth/mnet/jump.php"
+}
+
+// RPCPath returns the path of the XML-RPC endpoint.
+func (a Application) RPCPath() string {
+	if a == Mahara {
+		return "/api/xmlrpc/server.php"
+	}
+	return "/mnet/xmlrpc/server.php"
+}
+
+// Services of MNet that Jumpgate knows (protocol page, section 5.2).
+const (
+	ServiceSSOIDP = "sso_idp"
+	ServiceSSOSP  = "sso_sp"
+)
+
+// Peer is a remote host on the allowlist.
+type Peer struct {
+	Wwwroot     Wwwroot
+	Aliases     []Wwwroot // former or second names: accepted, never emitted
+	HostID      int       // what hostid=N in old links means; 0 for none
+	Name        string    // what pages call it; empty for the host name
+	Application Application
+	AllowPaths  []string // prefixes of the paths below the wwwroot; empty for all
+
+	// Publish and Subscribe are Moodle's two halves of a grant: the peer may
+	// call our methods of a service; we may call the peer's.
+	Publish   []string
+	Subscribe []string
+
+	// Certificate is pinned by the configuration; if it is nil, Fingerprint
+	// says which one to accept, and if that is zero too, the first one
+	// fetched over a safe connection is pinned.
+	Certificate *Certificate
+	Fingerprint Fingerprint
+}
+
+// Label returns what a page calls the peer.
+func (p *Peer) Label() string {
+	if p.Name != "" {
+		return p.Name
+	}
+	return p.Wwwroot.Host() + p.Wwwroot.Path()
+}
+
+// Publishes reports whether the peer may call our methods of service.
+func (p *Peer) Publishes(service string) bool { return slices.Contains(p.Publish, service) }
+
+// Subscribes reports whether we may call the peer's methods of service.
+func (p *Peer) Subscribes(service string) bool { return slices.Contains(p.Subscribe, service) }
+
+// Allowlist holds the peers of one site. It does not change once made.
+type Allowlist struct {
+	peers  []*Peer
+	byName map[string]*Peer
+	byID   map[int]*Peer
+}
+
+// NewAllowlist checks that no two peers share a wwwroot, alias or host id.
+func NewAllowlist(peers ...*Peer) (*Allowlist, error) {
+	l := &Allowlist{peers: peers, byName: map[string]*Peer{}, byID: map[int]*Peer{}}
+	for _, p := range peers {
+		for _, name := range append([]Wwwroot{p.Wwwroot}, p.Aliases...) {
+			if other, taken := l.byName[name.String()]; taken {
+				return nil, fmt.Errorf("%s names both %s and %s", name, other.Wwwroot, p.Wwwroot)
+			}
+			l.byName[name.String()] = p
+		}
+		if p.HostID == 0 {
+			continue
+		}
+		if other, taken := l.byID[p.HostID]; taken {
+			return nil, fmt.Errorf("host id %d names both %s and %s", p.HostID, other.Wwwroot, p.Wwwroot)
+		}
+		l.byID[p.HostID] = p
+	}
+	return l, nil
+}
+
+// Peers returns all peers in the order of the configuration.
+func (l *Allowlist) Peers() []*Peer { return l.peers }
+
+// Find returns the peer that a hostwwwroot parameter means, in any spelling
+// that means one: its wwwroot or an alias, in upper or lower case, with a
+// trailing slash, without scheme (then https is tried before http).
+func (l *Allowlist) Find(hostwwwroot string) *Peer {
+	if p, ok := l.byName[hostwwwroot]; ok {
+		return p
+	}
+	if strings.Contains(hostwwwroot, "://") {
+		return l.findSpelled(hostwwwroot)
+	}
+	if p := l.findSpelled("https://" + hostwwwroot); p != nil {
+		return p
+	}
+	return l.findSpelled("http://" + hostwwwroot)
+}
+
+func (l *Allowlist) findSpelled(s string) *Peer {
+	w, err := ParseWwwroot(s)
+	if err != nil {
+		return nil
+	}
+	return l.byName[w.String()]
+}
+
+// FindID returns the peer with the given host id.
+func (l *Allowlist) FindID(id int) *Peer { return l.byID[id] }

@@ -1,0 +1,53 @@
+// Package gateway is the domain of Jumpgate: wwwroots, peers, targets,
+// identities and the decision where a jump may land. It is pure: no input or
+// output, no clock, no state.
+package gateway
+
+// Rule names what decided. The names are stable: they appear in the trail,
+// the command line, the metrics and the pages.
+type Rule string
+
+// Rules that allow.
+const (
+	RuleOK      Rule = "ok"       // nothing forbids it
+	RuleEmpty   Rule = "empty"    // a missing or empty wantsurl means /
+	RulePath    Rule = "path"     // a path of the peer
+	RulePeerURL Rule = "peer-url" // an absolute URL of the peer, reduced to its path
+)
+
+// Rules that refuse a request before any target is judged.
+const (
+	RulePeerMissing   Rule = "peer-missing"   // neither hostwwwroot nor hostid
+	RulePeerMalformed Rule = "peer-malformed" // a hostid that is no number
+	RulePeerConflict  Rule = "peer-conflict"  // hostwwwroot and hostid name different peers
+	RulePeerUnknown   Rule = "peer-unknown"   // not on the allowlist
+	RulePeerGrant     Rule = "peer-grant"     // on the allowlist, but not granted sign-on
+	RuleRepeated      Rule = "repeated"       // a parameter is given more than once
+	RuleBadQuery      Rule = "bad-query"      // the query of the request cannot be read
+)
+
+// Rules that refuse a target.
+const (
+	RuleTooLong        Rule = "too-long"         // over 2,048 bytes
+	RuleControlByte    Rule = "control-byte"     // a raw byte below 0x21 or 0x7f, or an escaped control character
+	RuleBackslash      Rule = "backslash"        // raw, or escaped in path or fragment
+	RuleInvalidUTF8    Rule = "invalid-utf8"     // raw, or escaped in path or fragment
+	RuleBadEscape      Rule = "bad-escape"       // a percent sign without two hexadecimal digits in path or fragment
+	RuleTooManyLayers  Rule = "too-many-layers"  // escapes of escapes of escapes
+	RuleNoSlash        Rule = "no-leading-slash" // neither a path nor an absolute URL
+	RuleSchemeRelative Rule = "scheme-relative"  // begins with two slashes, in some layer
+	RuleOpaque         Rule = "opaque"           // javascript:, data:, http:host and the like
+	RuleUserinfo       Rule = "userinfo"         // user@host
+	RuleForeignOrigin  Rule = "foreign-origin"   // an absolute URL of somebody else
+	RuleOutsidePath    Rule = "outside-path"     // leaves the path of the peer's wwwroot
+	RulePathNotAllowed Rule = "path-not-allowed" // outside the prefixes that the configuration allows for the peer
+)
+
+// Rules that refuse a user.
+const (
+	RuleUserRemote     Rule = "user-remote"     // the account lives at another home
+	RuleUserLoginAs    Rule = "user-login-as"   // an administrator as somebody else
+	RuleUserSuspended  Rule = "user-suspended"  //
+	RuleUserDeleted    Rule = "user-deleted"    //
+	RuleUserIncomplete Rule = "user-incomplete" // no first name, last name or mail address: peers refuse such users
+)
