@@ -1,0 +1,173 @@
+package mnet
+
+import (
+	"container/list"
+	"context"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// allowance is a token bucket: calls per second, and how many at once.
+type allowance struct {
+	perSecond rate.Limit
+	burst     int
+}
+
+// A sealed call costs about two RSA private operations, and anybody can send
+// one that claims to be anybody. An address that has sent a valid message of a
+// peer has an allowance of its own for that peer; all others share: what they
+// send is limited by address and claimed peer, by address, by claimed peer,
+// and all together. So a flood finds its bounds without shutting out the peers
+// that were there before it.
+var (
+	provenAllowance   = allowance{200, 400} // one address for a peer whose messages it has sent
+	pairAllowance     = allowance{10, 40}   // one address for one claimed peer, before that
+	addressAllowance  = allowance{40, 160}  // one address, before that
+	peerAllowance     = allowance{40, 160}  // one claimed peer, from all such addresses
+	unprovenAllowance = allowance{200, 400} // everybody who is not proven
+)
+
+const (
+	budgetEntries   = 4096             // in each table
+	idleTime        = 10 * time.Minute // longer than any bucket takes to fill up
+	provenTime      = 24 * time.Hour
+	workPatience    = 2 * time.Second // how long a call waits for a processor
+	retryAfterFlood = "2"             // seconds, for Retry-After
+)
+
+// caller is an address that claims to be a peer.
+type caller struct {
+	addr netip.Addr
+	peer string
+}
+
+// budget limits the RSA work of a Server.
+type budget struct {
+	mu      sync.Mutex
+	proven  *table[caller]
+	pairs   *table[caller]
+	addrs   *table[netip.Addr]
+	peers   *table[string]
+	rest    *rate.Limiter
+	working chan struct{} // a slot for each RSA operation at a time
+}
+
+func newBudget() *budget {
+	return &budget{
+		proven: newTable[caller](provenAllowance, provenTime),
+		pairs:  newTable[caller](pairAllowance, idleTime),
+		addrs:  newTable[netip.Addr](addressAllowance, idleTime),
+		peers:  newTable[string](peerAllowance, idleTime),
+		rest:   rate.NewLimiter(unprovenAllowance.perSecond, unprovenAllowance.burst),
+		// Half of the processors are left to the pages that pass through.
+		working: make(chan struct{}, (runtime.GOMAXPROCS(0)+1)/2),
+	}
+}
+
+// allow reports whether one more call may cost RSA work. The narrowest limit
+// is asked first, so that whoever exceeds it uses up nothing that is shared.
+func (b *budget) allow(c caller, now time.Time) bool {
+	c.addr = network(c.addr)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l := b.proven.find(c, now); l != nil {
+		return l.AllowN(now, 1)
+	}
+	return b.pairs.get(c, now).AllowN(now, 1) &&
+		b.addrs.get(c.addr, now).AllowN(now, 1) &&
+		b.peers.get(c.peer, now).AllowN(now, 1) &&
+		b.rest.AllowN(now, 1)
+}
+
+// prove notes that c has sent a message with a valid signature.
+func (b *budget) prove(c caller, now time.Time) {
+	c.addr = network(c.addr)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.proven.get(c, now)
+}
+
+// work runs f when a processor is free and reports whether one was.
+func (b *budget) work(ctx context.Context, f func()) bool {
+	ctx, cancel := context.WithTimeout(ctx, workPatience)
+	defer cancel()
+	select {
+	case b.working <- struct{}{}:
+		defer func() { <-b.working }()
+		f()
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// network returns what one customer of a provider holds: an IPv4 address or an
+// IPv6 network of 64 bits.
+func network(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		p, _ := a.Prefix(64)
+		return p.Addr()
+	}
+	return a
+}
+
+// table holds the buckets of the callers seen last. It forgets those that
+// were idle for a while and, when it is full, the one that was idle longest.
+type table[K comparable] struct {
+	allowance
+	idle    time.Duration
+	entries map[K]*list.Element
+	order   *list.List // of *entry[K], the last one used in front
+}
+
+type entry[K comparable] struct {
+	key     K
+	used    time.Time
+	limiter *rate.Limiter
+}
+
+func newTable[K comparable](a allowance, idle time.Duration) *table[K] {
+	return &table[K]{allowance: a, idle: idle, entries: map[K]*list.Element{}, order: list.New()}
+}
+
+// find returns the bucket of key, or nil.
+func (t *table[K]) find(key K, now time.Time) *rate.Limiter {
+	t.forget(now)
+	element, ok := t.entries[key]
+	if !ok {
+		return nil
+	}
+	t.order.MoveToFront(element)
+	e := element.Value.(*entry[K])
+	e.used = now
+	return e.limiter
+}
+
+// get returns the bucket of key, a full one if there was none.
+func (t *table[K]) get(key K, now time.Time) *rate.Limiter {
+	if l := t.find(key, now); l != nil {
+		return l
+	}
+	if t.order.Len() >= budgetEntries {
+		t.drop(t.order.Back())
+	}
+	e := &entry[K]{key: key, used: now, limiter: rate.NewLimiter(t.perSecond, t.burst)}
+	t.entries[key] = t.order.PushFront(e)
+	return e.limiter
+}
+
+func (t *table[K]) forget(now time.Time) {
+	for last := t.order.Back(); last != nil && now.Sub(last.Value.(*entry[K]).used) > t.idle; last = t.order.Back() {
+		t.drop(last)
+	}
+}
+
+func (t *table[K]) drop(element *list.Element) {
+	delete(t.entries, element.Value.(*entry[K]).key)
+	t.order.Remove(element)
+}

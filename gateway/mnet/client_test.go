@@ -1,0 +1,247 @@
+package mnet
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"jumpgate/gateway"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// remote is a peer that answers whatever a test wants.
+type remote struct {
+	peer   *gateway.Peer
+	key    *Key
+	answer http.HandlerFunc
+}
+
+// newRemote starts a peer on loopback, with a fresh key for its wwwroot.
+func newRemote(t *testing.T) *remote {
+	r := &remote{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) { r.answer(w, request) }))
+	t.Cleanup(server.Close)
+	r.peer = &gateway.Peer{Wwwroot: wwwroot(t, server.URL), Application: gateway.Moodle, Publish: []string{gateway.ServiceSSOIDP}}
+	var err error
+	if r.key, err = NewKey(r.peer.Wwwroot, time.Now(), DefaultLifetime); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func newClient(t *testing.T) *Client {
+	return &Client{Key: recordedKey(t, "sp"), Site: wwwroot(t, "http://sp.test:8090")}
+}
+
+func TestAClientAndAServerUnderstandEachOther(t *testing.T) {
+	r, c := newRemote(t), newClient(t)
+	server := &Server{
+		Site: r.peer.Wwwroot, Keys: []*Key{r.key}, Replays: &nonces{seen: map[[32]byte]bool{}},
+		Peer: func(context.Context, string) (*gateway.Peer, *gateway.Certificate, error) {
+			return &gateway.Peer{Wwwroot: c.Site, Publish: []string{"s"}}, c.Key.Certificate(), nil
+		},
+		Methods: []Method{
+			{Name: "a/reverse", Service: "s", Call: func(_ context.Context, c *Call) (Value, error) { return Array{c.Params[1], c.Params[0]}, nil }},
+			{Name: "a/refuse", Service: "s", Call: func(context.Context, *Call) (Value, error) { return nil, &Fault{Code: 2, String: "no"} }},
+		},
+	}
+	r.answer = func(w http.ResponseWriter, request *http.Request) {
+		if request.URL.Path != "/mnet/xmlrpc/server.php" || request.Header.Get("Content-Type") != "text/xml" || request.UserAgent() != "Jumpgate" {
+			t.Errorf("request for %s with %v", request.URL, request.Header)
+		}
+		server.ServeHTTP(w, request)
+	}
+	v, err := c.Call(t.Context(), r.peer, r.key.Certificate(), "a/reverse", "é", 7)
+	if diff := cmp.Diff(Array{7, "é"}, v); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	_, err = c.Call(t.Context(), r.peer, r.key.Certificate(), "a/refuse")
+	if fault, ok := errors.AsType[*Fault](err); !ok || fault.Code != 2 || fault.Unauthenticated {
+		t.Errorf("refused call: %v", err)
+	}
+	_, err = c.Call(t.Context(), r.peer, recordedKey(t, "stranger").Certificate(), "a/reverse")
+	if fault, ok := errors.AsType[*Fault](err); !ok || fault.Code != FaultNotOpened || !fault.Unauthenticated {
+		t.Errorf("a call for the wrong key: %v", err)
+	}
+	cert, err := c.Keyswap(t.Context(), r.peer.Wwwroot, gateway.Moodle)
+	if err != nil || cert.Fingerprint() != r.key.Certificate().Fingerprint() {
+		t.Errorf("keyswap: %v", err)
+	}
+}
+
+func TestAClientAcceptsValidAnswersOnly(t *testing.T) {
+	r, c := newRemote(t), newClient(t)
+	now := time.Unix(1795336536, 0)
+	c.Now = func() time.Time { return now }
+	sp, stranger := c.Key, recordedKey(t, "stranger")
+	me, other := r.peer.Wwwroot, wwwroot(t, "http://other.test")
+	ok := EncodeResponse("ok")
+	sign := func(doc []byte, key *Key, from gateway.Wwwroot, at time.Time) []byte {
+		signed, err := Sign(doc, key, from, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	fault := EncodeFault(&Fault{Code: 7021, String: "no"})
+	for name, c2 := range map[string]struct {
+		answer []byte
+		err    string // "" for a value
+		plain  bool   // a fault that anybody may have written
+	}{
+		"valid":                      {envelope(t, ok, r.key, sp, me, now), "", false},
+		"15 seconds ahead":           {envelope(t, ok, r.key, sp, me, now.Add(15*time.Second)), "", false},
+		"5 minutes old":              {envelope(t, ok, r.key, sp, me, now.Add(-5*time.Minute)), "", false},
+		"16 seconds ahead":           {envelope(t, ok, r.key, sp, me, now.Add(16*time.Second)), "16s ahead", false},
+		"older than 5 minutes":       {envelope(t, ok, r.key, sp, me, now.Add(-301*time.Second)), "5m1s old", false},
+		"signed by somebody else":    {envelope(t, ok, stranger, sp, me, now), "pinned key", false},
+		"sealed for somebody else":   {envelope(t, ok, r.key, stranger, me, now), "none of our keys", false},
+		"from somebody else":         {envelope(t, ok, r.key, sp, other, now), "claims to be", false},
+		"from somebody else inside":  {seal(t, sign(ok, r.key, other, now), sp, me), "claims to be", false},
+		"from somebody else outside": {seal(t, sign(ok, r.key, me, now), sp, other), "claims to be", false},
+		"not signed":                 {seal(t, ok, sp, me), "not signed", false},
+		"a fault that is not signed": {seal(t, fault, sp, me), "fault 7021", true},
+		"not sealed":                 {sign(ok, r.key, me, now), "not sealed", false},
+		"a fault that is not sealed": {sign(fault, r.key, me, now), "fault 7021", true},
+		"plain":                      {ok, "not sealed", false},
+		"a plain fault":              {fault, "fault 7021", true},
+		"a page":                     {[]byte("<html><body>Login</body></html>"), "not sealed", false},
+		"nothing":                    {nil, "not sealed", false},
+		"a proper fault":             {envelope(t, fault, r.key, sp, me, now), "fault 7021", false},
+		"no XML-RPC":                 {envelope(t, []byte("<x/>"), r.key, sp, me, now), "unexpected <x>", false},
+		"too large":                  {[]byte(strings.Repeat(" ", MaxBody+1)), "more than", false},
+	} {
+		r.answer = func(w http.ResponseWriter, _ *http.Request) { w.Write(c2.answer) }
+		v, err := c.Call(t.Context(), r.peer, r.key.Certificate(), "a/b")
+		f, isFault := errors.AsType[*Fault](err)
+		switch {
+		case c2.err == "" && (v != "ok" || err != nil):
+			t.Errorf("an answer %s: %v, %v", name, v, err)
+		case c2.err != "" && (err == nil || !strings.Contains(err.Error(), c2.err)):
+			t.Errorf("an answer %s: %v, %v; want an error about %q", name, v, err, c2.err)
+		case isFault && f.Unauthenticated != c2.plain, isFault != strings.HasPrefix(c2.err, "fault"):
+			t.Errorf("an answer %s: fault %v", name, f)
+		}
+	}
+}
+
+func TestAClientFollowsNoRedirectAndTakesNoErrorPage(t *testing.T) {
+	r, c := newRemote(t), newClient(t)
+	for _, status := range []int{302, 307, 404, 500, 503} {
+		asked := 0
+		r.answer = func(w http.ResponseWriter, _ *http.Request) {
+			asked++
+			w.Header().Set("Location", "/elsewhere")
+			w.WriteHeader(status)
+		}
+		_, err := c.Call(t.Context(), r.peer, r.key.Certificate(), "a/b")
+		if _, isFault := errors.AsType[*Fault](err); err == nil || isFault || asked != 1 {
+			t.Errorf("status %d: %v after %d requests", status, err, asked)
+		}
+	}
+}
+
+func TestACallEndsWithItsContext(t *testing.T) {
+	r, c := newRemote(t), newClient(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	r.answer = func(_ http.ResponseWriter, request *http.Request) {
+		io.Copy(io.Discard, request.Body)
+		cancel()
+		<-request.Context().Done()
+	}
+	if _, err := c.Call(ctx, r.peer, r.key.Certificate(), "a/b"); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestACertificateIsFetchedOnlyWhereItCanBeTrusted(t *testing.T) {
+	r, c := newRemote(t), newClient(t)
+	key := r.key
+	other, err := NewKey(wwwroot(t, "http://other.test"), time.Now(), DefaultLifetime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serve http.Handler
+	r.answer = func(w http.ResponseWriter, request *http.Request) {
+		if request.URL.Path != "/mnet/publickey.php" || request.Method != http.MethodGet {
+			http.NotFound(w, request)
+			return
+		}
+		serve.ServeHTTP(w, request)
+	}
+	text := func(s string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, s) })
+	}
+	for name, c2 := range map[string]struct {
+		serve http.Handler
+		edit  func(*gateway.Peer)
+		err   string
+	}{
+		"over loopback":              {PublicKey(key), nil, ""},
+		"with the right fingerprint": {PublicKey(key), func(p *gateway.Peer) { p.Fingerprint = key.Certificate().Fingerprint() }, ""},
+		"with another fingerprint":   {PublicKey(key), func(p *gateway.Peer) { p.Fingerprint[0] = 1 }, key.Certificate().Fingerprint().String()},
+		"of another site":            {PublicKey(other), nil, "names another site"},
+		"that is a page":             {text("<html>"), nil, "no PEM certificate"},
+		"that is huge":               {text(strings.Repeat(" ", maxFile+1) + key.Certificate().PEM()), nil, "more than"},
+		"that moved":                 {http.RedirectHandler("http://other.test/", http.StatusFound), nil, "status 302"},
+		"over plain http from afar":  {PublicKey(key), func(p *gateway.Peer) { p.Wwwroot = wwwroot(t, "http://sp.test") }, "without TLS"},
+	} {
+		serve = c2.serve
+		peer := *r.peer
+		if c2.edit != nil {
+			c2.edit(&peer)
+		}
+		cert, err := c.FetchCertificate(t.Context(), &peer)
+		switch {
+		case c2.err == "" && (err != nil || cert.Fingerprint() != key.Certificate().Fingerprint()):
+			t.Errorf("a certificate %s: %v", name, err)
+		case c2.err != "" && (err == nil || !strings.Contains(err.Error(), c2.err)):
+			t.Errorf("a certificate %s: error %v, want one about %q", name, err, c2.err)
+		}
+	}
+}
+
+func TestMaharaIsAskedByKeyswap(t *testing.T) {
+	r, c := newRemote(t), newClient(t)
+	r.peer.Application = gateway.Mahara
+	r.answer = func(w http.ResponseWriter, request *http.Request) {
+		body, _ := io.ReadAll(request.Body)
+		method, params, err := DecodeCall(body)
+		want := []Value{c.Site.String(), c.Key.Certificate().PEM(), "mahara"}
+		if diff := cmp.Diff(want, params); request.URL.Path != "/api/xmlrpc/server.php" || method != "system/keyswap" || diff != "" {
+			t.Errorf("%s %s %v\n%s", request.URL, method, err, diff)
+		}
+		w.Write(EncodeResponse(r.key.Certificate().PEM()))
+	}
+	if cert, err := c.FetchCertificate(t.Context(), r.peer); err != nil || cert.Fingerprint() != r.key.Certificate().Fingerprint() {
+		t.Errorf("%v", err)
+	}
+	r.answer = func(w http.ResponseWriter, _ *http.Request) {
+		w.Write(EncodeFault(&Fault{Code: 6012, String: "networking is off"}))
+	}
+	_, err := c.FetchCertificate(t.Context(), r.peer)
+	if fault, ok := errors.AsType[*Fault](err); !ok || fault.Code != 6012 || !fault.Unauthenticated {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAnUnverifiedTLSConnectionIsNotUsed(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	server.Config.ErrorLog = nil
+	t.Cleanup(server.Close)
+	peer := &gateway.Peer{Wwwroot: wwwroot(t, server.URL)}
+	c := newClient(t)
+	if _, err := c.FetchCertificate(t.Context(), peer); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("%v", err)
+	}
+	c.HTTP = server.Client() // trusts it
+	if _, err := c.FetchCertificate(t.Context(), peer); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("%v", err)
+	}
+}

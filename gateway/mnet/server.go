@@ -1,0 +1,384 @@
+package mnet
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"jumpgate/gateway"
+)
+
+// Replays remembers which messages were seen.
+type Replays interface {
+	// Replayed records nonce and reports whether it was recorded before. An
+	// error refuses the call without calling it a replay.
+	Replayed(ctx context.Context, nonce [32]byte) (bool, error)
+}
+
+// ErrReplayed is what a Method with ChecksReplay returns for a message that it
+// has seen before.
+var ErrReplayed = errors.New("the message was received before")
+
+// Server answers the calls of peers at the RPC endpoint of a site (sections 3
+// to 5). It executes a call only if it is sealed for one of Keys, signed with
+// the caller's pinned key, says the same wwwroot inside and outside, is no older or
+// newer than Window and was not seen before. Everybody may call system/keyswap
+// in plain XML-RPC. A call that was signed gets a signed answer, one that was
+// sealed a sealed one.
+//
+// Set the fields before the first request and leave them alone afterwards.
+type Server struct {
+	Site gateway.Wwwroot
+
+	// Keys of the site: the current one, then archived ones, at least one. A
+	// call sealed for an archived key gets fault 7025 with the current
+	// certificate, signed with the archived key (section 3.5).
+	Keys []*Key
+
+	// Peer returns the peer that a wwwroot means, and its pinned certificate:
+	// a nil peer is unknown, a nil certificate not there yet. It should not
+	// take longer than a look into memory or a file for peers that call often.
+	Peer func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error)
+
+	Methods []Method                       // besides the built-in system/keyswap, listServices and listMethods
+	Replays Replays                        // nil lets replays of Methods without ChecksReplay pass
+	Window  time.Duration                  // how far a timestamp may be off, either way; 0 for DefaultWindow
+	Now     func() time.Time               // nil for time.Now
+	Addr    func(*http.Request) netip.Addr // whose budget a request uses up; nil for the address of the connection
+	Observe func(context.Context, Event)   // called once for each request; may be nil
+
+	once    sync.Once
+	methods map[string]*Method
+	budget  *budget
+}
+
+// DefaultWindow is how far the clocks of two sites may be apart.
+const DefaultWindow = 5 * time.Minute
+
+// callTime bounds the work on one call; readTime the arrival of its body.
+const (
+	callTime = 30 * time.Second
+	readTime = 30 * time.Second
+)
+
+// Texts of the faults that stock Moodle sends with the same codes.
+const (
+	noMethodText     = "Unable to locate function, or function prohibited for RPC."
+	plaintextText    = "The transport method you are trying to use is not permitted."
+	badSignatureText = "The signature verification failed. It appears that this payload was not signed by you."
+	notSignedText    = "The signature verification failed. An error has occurred."
+)
+
+func (s *Server) init() {
+	s.methods = map[string]*Method{}
+	for _, list := range [][]Method{s.Methods, s.systemMethods()} {
+		for i := range list {
+			s.methods[list[i].Name] = &list[i]
+		}
+	}
+	s.budget = newBudget()
+	if s.Window == 0 {
+		s.Window = DefaultWindow
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	if s.Addr == nil {
+		s.Addr = connectionAddr
+	}
+}
+
+func connectionAddr(r *http.Request) netip.Addr {
+	ap, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return ap.Addr()
+}
+
+// ServeHTTP answers one call. Whatever is XML gets an XML answer with status
+// 200, as peers need it; requests that no peer makes get a plain HTTP error.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.once.Do(s.init)
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(r.Context(), callTime)
+	defer cancel()
+	x := &exchange{Server: s, event: Event{Addr: s.Addr(r), Status: http.StatusOK, Reason: ReasonOK}}
+	doc, ok := x.read(w, r)
+	var answer []byte
+	if ok {
+		answer = x.answer(ctx, doc)
+	}
+	if answer != nil {
+		w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+		w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
+		w.Write(answer) // the peer may be gone; there is nobody to tell
+	} else {
+		x.writeError(w)
+	}
+	if s.Observe != nil {
+		x.event.Duration = time.Since(start)
+		s.Observe(ctx, x.event)
+	}
+}
+
+// exchange is one request and what is known about it so far.
+type exchange struct {
+	*Server
+	event  Event
+	cert   *gateway.Certificate // the peer's
+	key    *Key                 // of ours that signs the answer
+	sealed bool
+	signed bool
+}
+
+// read returns the body of a proper POST.
+func (x *exchange) read(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	if r.Method != http.MethodPost {
+		return nil, x.httpError(http.StatusMethodNotAllowed, ReasonNotPost, nil)
+	}
+	if r.ContentLength > MaxBody {
+		return nil, x.httpError(http.StatusRequestEntityTooLarge, ReasonTooLarge, nil)
+	}
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(time.Now().Add(readTime)) // an error means that w has none
+	defer control.SetReadDeadline(time.Time{})
+	body := http.MaxBytesReader(w, r.Body, MaxBody)
+	var buf bytes.Buffer
+	buf.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
+	_, err := io.Copy(&buf, body)
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return nil, x.httpError(http.StatusRequestEntityTooLarge, ReasonTooLarge, nil)
+	}
+	if err != nil {
+		return nil, x.httpError(http.StatusBadRequest, ReasonUnreadable, err)
+	}
+	return buf.Bytes(), true
+}
+
+// httpError notes that the answer is no XML. It returns false for the
+// convenience of its callers.
+func (x *exchange) httpError(status int, reason string, err error) bool {
+	x.event.Status, x.event.Reason, x.event.Err = status, reason, err
+	return false
+}
+
+func (x *exchange) writeError(w http.ResponseWriter) {
+	switch x.event.Status {
+	case http.StatusMethodNotAllowed:
+		w.Header().Set("Allow", http.MethodPost)
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", retryAfterFlood)
+	}
+	http.Error(w, http.StatusText(x.event.Status), x.event.Status)
+}
+
+// answer returns the XML that answers doc, or nil for an HTTP error.
+func (x *exchange) answer(ctx context.Context, doc []byte) []byte {
+	switch rootOf(doc) {
+	case "encryptedmessage":
+		sealed, err := ParseSealed(doc)
+		if err != nil {
+			x.httpError(http.StatusBadRequest, ReasonMalformed, err)
+			return nil
+		}
+		return x.open(ctx, sealed)
+	case "signedmessage":
+		signed, err := ParseSigned(doc)
+		if err != nil {
+			x.httpError(http.StatusBadRequest, ReasonMalformed, err)
+			return nil
+		}
+		return x.refuseSigned(ctx, signed)
+	default:
+		return x.plain(ctx, doc)
+	}
+}
+
+// rootOf returns the name of the root element in lower case, or "".
+func rootOf(doc []byte) string {
+	s, err := newScanner(doc)
+	if err != nil {
+		return ""
+	}
+	name, err := s.element()
+	if err != nil {
+		return ""
+	}
+	return string(bytes.ToLower(name))
+}
+
+// plain answers a call without envelope, which may only be a keyswap.
+func (x *exchange) plain(ctx context.Context, doc []byte) []byte {
+	method, params, err := DecodeCall(doc)
+	if err != nil {
+		x.httpError(http.StatusBadRequest, ReasonMalformed, err)
+		return nil
+	}
+	if method != keyswap {
+		return x.fault(ctx, FaultPlaintext, plaintextText, ReasonNotSealed, nil)
+	}
+	return x.dispatch(ctx, &Call{Method: method, Params: params, Addr: x.event.Addr})
+}
+
+// refuseSigned answers a call that was signed but not sealed. It is refused
+// whoever signed it, and so nobody verifies it.
+func (x *exchange) refuseSigned(ctx context.Context, signed *Signed) []byte {
+	x.event.Claimed = signed.Wwwroot
+	peer, _, err := x.Peer(ctx, signed.Wwwroot)
+	if err != nil {
+		return x.fault(ctx, FaultOther, "This site cannot answer at the moment. Try again later.", ReasonLookupFailed, err)
+	}
+	if x.event.Peer = peer; peer == nil {
+		return x.unknownPeer(ctx)
+	}
+	if !x.allowed() {
+		return nil
+	}
+	x.signed, x.key = true, x.Keys[0]
+	return x.fault(ctx, FaultPlaintext, plaintextText, ReasonNotSealed, nil)
+}
+
+func (x *exchange) unknownPeer(ctx context.Context) []byte {
+	return x.fault(ctx, FaultUnknownPeer, "This site does not know the wwwroot "+x.event.Claimed+".", ReasonUnknownPeer, nil)
+}
+
+// allowed asks the budget for the work on this exchange.
+func (x *exchange) allowed() bool {
+	if x.budget.allow(x.caller(), x.Now()) {
+		return true
+	}
+	return x.httpError(http.StatusServiceUnavailable, ReasonBudget, nil)
+}
+
+func (x *exchange) caller() caller {
+	return caller{addr: x.event.Addr, peer: x.event.Peer.Wwwroot.String()}
+}
+
+// open answers a sealed message. Until it is open, all answers are plain
+// (section 3.4).
+func (x *exchange) open(ctx context.Context, sealed *Sealed) []byte {
+	x.event.Claimed = sealed.Wwwroot
+	peer, cert, err := x.Peer(ctx, sealed.Wwwroot)
+	x.event.Peer, x.cert = peer, cert
+	switch {
+	case err != nil:
+		return x.fault(ctx, FaultOther, "This site cannot answer at the moment. Try again later.", ReasonLookupFailed, err)
+	case peer == nil:
+		return x.unknownPeer(ctx)
+	case cert == nil:
+		return x.fault(ctx, FaultNoCertificate, "This site has no certificate of "+sealed.Wwwroot+" yet.", ReasonNoCertificate, nil)
+	}
+	if !x.allowed() {
+		return nil
+	}
+	var opened Opened
+	if !x.budget.work(ctx, func() { opened, err = sealed.Open(x.Keys...) }) {
+		x.httpError(http.StatusServiceUnavailable, ReasonBusy, nil)
+		return nil
+	}
+	if err != nil {
+		return x.fault(ctx, FaultNotOpened, "None of this site's keys opens the message. Fetch its certificate again.", ReasonNotOpened, nil)
+	}
+	x.sealed, x.key = true, x.Keys[opened.Key]
+	if rootOf(opened.Plaintext) != "signedmessage" {
+		return x.fault(ctx, FaultNotSigned, notSignedText, ReasonNotSigned, nil)
+	}
+	x.signed = true
+	return x.verify(ctx, opened)
+}
+
+// verify answers an opened message: from here on answers are signed and
+// sealed.
+func (x *exchange) verify(ctx context.Context, opened Opened) []byte {
+	signed, err := ParseSigned(opened.Plaintext)
+	switch {
+	case err != nil:
+		return x.fault(ctx, FaultBadSignature, badSignatureText, ReasonMalformed, err)
+	case signed.Wwwroot != x.event.Claimed:
+		return x.fault(ctx, FaultBadSignature, badSignatureText, ReasonWwwrootMismatch, nil)
+	}
+	if err := signed.Verify(x.cert); err != nil {
+		return x.fault(ctx, FaultBadSignature, badSignatureText, ReasonBadSignature, nil)
+	}
+	if off := x.Now().Sub(signed.Timestamp); off.Abs() > x.Window {
+		return x.fault(ctx, FaultUnknown, "The timestamp of the message is more than "+x.Window.String()+
+			" off. Set the clocks of both sites.", ReasonTimestamp, nil)
+	}
+	x.event.Verified = true
+	if opened.Key > 0 {
+		return x.fault(ctx, FaultNewKey, x.Keys[0].Certificate().PEM(), ReasonOldKey, nil)
+	}
+	method, params, err := DecodeCall(signed.Payload)
+	if err != nil {
+		return x.fault(ctx, FaultUnknown, "The call is not XML-RPC.", ReasonMalformed, err)
+	}
+	return x.dispatch(ctx, &Call{
+		Peer: x.event.Peer, Method: method, Params: params, Nonce: opened.Nonce, Addr: x.event.Addr,
+	})
+}
+
+// dispatch answers a call that may be made.
+func (x *exchange) dispatch(ctx context.Context, c *Call) []byte {
+	x.event.Method = c.Method[:min(len(c.Method), 255)]
+	m, fault, reason := x.find(c)
+	if fault != nil {
+		return x.fault(ctx, fault.Code, fault.String, reason, nil)
+	}
+	if x.sealed && x.Replays != nil && !m.ChecksReplay {
+		replayed, err := x.Replays.Replayed(ctx, c.Nonce)
+		if err != nil {
+			return x.fault(ctx, FaultOther, failedText, ReasonReplaysFailed, err)
+		}
+		if replayed {
+			return x.fault(ctx, FaultUnknown, replayedText, ReasonReplay, nil)
+		}
+	}
+	v, err := m.Call(ctx, c)
+	if errors.Is(err, ErrReplayed) {
+		return x.fault(ctx, FaultUnknown, replayedText, ReasonReplay, nil)
+	}
+	if x.sealed {
+		x.budget.prove(x.caller(), x.Now()) // not earlier: a recorded message proves nothing
+	}
+	if err == nil {
+		return x.pack(ctx, EncodeResponse(v))
+	}
+	if fault, ok := errors.AsType[*Fault](err); ok {
+		return x.fault(ctx, fault.Code, fault.String, cmp.Or(fault.Reason, ReasonFault), err)
+	}
+	return x.fault(ctx, FaultOther, failedText, ReasonFailed, err)
+}
+
+const (
+	failedText   = "This site could not complete the call. Try again later."
+	replayedText = "This message was received before."
+)
+
+// fault returns the XML of a fault in the envelope that the call had.
+func (x *exchange) fault(ctx context.Context, code int, text, reason string, err error) []byte {
+	f := &Fault{Code: code, String: text}
+	x.event.Fault, x.event.Reason, x.event.Err = f, reason, err
+	return x.pack(ctx, EncodeFault(f))
+}
+
+// pack signs doc if the call was signed and seals it if that was sealed.
+func (x *exchange) pack(ctx context.Context, doc []byte) []byte {
+	var err error
+	if x.signed && !x.budget.work(ctx, func() { doc, err = Sign(doc, x.key, x.Site, x.Now()) }) {
+		x.httpError(http.StatusServiceUnavailable, ReasonBusy, nil)
+		return nil
+	}
+	if err == nil && x.sealed {
+		doc, err = Seal(doc, x.cert, x.Site)
+	}
+	if err != nil {
+		x.httpError(http.StatusInternalServerError, ReasonSigningFailed, err)
+		return nil
+	}
+	return doc
+}
