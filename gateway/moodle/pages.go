@@ -1,0 +1,67 @@
+package moodle
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Pages of Moodle that matter to a gateway, below the wwwroot's path.
+const (
+	PageLogin   = "/login/index.php"         // the form, and whoever completes it
+	PageLogout  = "/login/logout.php"        // ends the session if the sesskey is right
+	PageLoginAs = "/course/loginas.php"      // another account in the same session id
+	PageMFA     = "/admin/tool/mfa/auth.php" // where tool_mfa asks for a factor
+	pageAJAX    = "/lib/ajax/service.php"
+	pageREST    = "/webservice/rest/server.php"
+)
+
+// DefaultCookie is the name of Moodle's session cookie when
+// $CFG->sessioncookie, which is appended to it, is empty.
+const DefaultCookie = "MoodleSession"
+
+// RequestSession returns the session id that a request carries in the cookie
+// of that name, or "" if there is none or it is not one that PHP makes. Of
+// several cookies of the name PHP takes the first, and so does this.
+func RequestSession(r *http.Request, cookie string) string {
+	c, err := r.Cookie(cookie)
+	if err != nil || !validSessionID(c.Value) {
+		return ""
+	}
+	return c.Value
+}
+
+// SetsSession reports whether an answer of Moodle's sets the session cookie of
+// that name, and to which session id: "" if it deletes the cookie. Moodle sets
+// a new one at every login and logout. Of several the last one wins, as in a
+// browser.
+func SetsSession(h http.Header, cookie string) (sid string, ok bool) {
+	for _, line := range h["Set-Cookie"] {
+		pair, _, _ := strings.Cut(line, ";")
+		name, value, found := strings.Cut(pair, "=")
+		if !found || strings.TrimSpace(name) != cookie {
+			continue
+		}
+		sid, ok = strings.Trim(strings.TrimSpace(value), `"`), true
+		if !validSessionID(sid) { // PHP deletes a cookie by setting it to "deleted"
+			sid = ""
+		}
+	}
+	return sid, ok
+}
+
+// validSessionID reports whether s can be a PHP session id: 22 to 256
+// characters of its alphabet (session.sid_length). Only such a string may
+// become part of a Redis key or a Cookie header.
+func validSessionID(s string) bool {
+	if len(s) < 22 || len(s) > 256 {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == ',':
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,54 @@
+package moodle
+
+import (
+	"net/http"
+	"testing"
+)
+
+func TestRequestSessionTakesTheFirstCookieThatPHPTakes(t *testing.T) {
+	const other = "nqko2rp6r8dv3ateg59ehluhtb"
+	tests := map[string]struct{ cookies, want string }{
+		"none":                  {"", ""},
+		"the one":               {"MoodleSession=" + testSID, testSID},
+		"among others":          {"a=b; MoodleSession=" + testSID + "; MOODLEID1_=x", testSID},
+		"the first of two":      {"MoodleSession=" + testSID + "; MoodleSession=" + other, testSID},
+		"no second chance":      {"MoodleSession=deleted; MoodleSession=" + other, ""},
+		"another site's":        {"MoodleSessionforum=" + testSID, ""},
+		"what is no session id": {"MoodleSession=../../etc/passwd/aaaaaaaaaa", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			r := &http.Request{Header: http.Header{"Cookie": {tt.cookies}}}
+			if got := RequestSession(r, DefaultCookie); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSetsSessionTakesTheLastCookieThatABrowserKeeps(t *testing.T) {
+	const other = "nqko2rp6r8dv3ateg59ehluhtb"
+	tests := map[string]struct {
+		lines []string
+		want  string
+		ok    bool
+	}{
+		"none":                  {nil, "", false},
+		"only others":           {[]string{"MOODLEID1_=x; path=/", "MoodleSessionforum=" + testSID}, "", false},
+		"a new one":             {[]string{"MoodleSession=" + testSID + "; path=/; HttpOnly"}, testSID, true},
+		"without attributes":    {[]string{"MoodleSession=" + testSID}, testSID, true},
+		"the last of two":       {[]string{"MoodleSession=" + testSID + "; path=/", "MoodleSession=" + other + "; path=/"}, other, true},
+		"deleted":               {[]string{"MoodleSession=deleted; expires=Thu, 01-Jan-1970 00:00:01 GMT; Max-Age=0; path=/"}, "", true},
+		"set, then deleted":     {[]string{"MoodleSession=" + testSID, "MoodleSession=deleted; Max-Age=0"}, "", true},
+		"what is no session id": {[]string{"MoodleSession=a%0d%0ab; path=/"}, "", true},
+		"no pair":               {[]string{"MoodleSession"}, "", false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got, ok := SetsSession(http.Header{"Set-Cookie": tt.lines}, DefaultCookie)
+			if got != tt.want || ok != tt.ok {
+				t.Errorf("got %q, %v, want %q, %v", got, ok, tt.want, tt.ok)
+			}
+		})
+	}
+}
