@@ -1,0 +1,139 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gorilla/sessions"
+
+	"jumpgate/gateway"
+)
+
+const (
+	// JumpLife is how long a jump waits for its login.
+	JumpLife = 15 * time.Minute
+	// MaxJumps is how many jumps a browser may have waiting; the oldest makes
+	// room for the newest.
+	MaxJumps = 16
+
+	jumpIDLength = 22 // 130 bits
+	maxWantsurl  = 2048
+	maxLogin     = 128
+
+	fieldJump  = "jump:" // + id: when it ends in µs, a blank, the Jump as JSON
+	fieldLogin = "login"
+)
+
+// Jump waits in a browser's session for the login that completes it.
+type Jump struct {
+	ID       string          `json:"-"`
+	Peer     gateway.Wwwroot `json:"peer"`
+	Wantsurl string          `json:"wantsurl"`
+	// Planted orders the jumps of a browser: no two planted by one process
+	// have the same.
+	Planted time.Time `json:"planted"`
+	Expires time.Time `json:"expires"`
+}
+
+// Plant puts a new jump into the session; Save remembers it. With a session
+// from Open this costs one round trip.
+func (st *Sessions) Plant(session *sessions.Session, peer gateway.Wwwroot, wantsurl string) (Jump, error) {
+	if peer.IsZero() || len(wantsurl) > maxWantsurl {
+		return Jump{}, fmt.Errorf("jump names no peer or its wantsurl is longer than %d bytes", maxWantsurl)
+	}
+	planted := st.site.r.plantedNow()
+	j := Jump{ID: random(jumpIDLength), Peer: peer, Wantsurl: wantsurl, Planted: planted, Expires: planted.Add(JumpLife)}
+	var record strings.Builder
+	record.WriteString(strconv.FormatInt(micros(j.Expires), 10) + " ")
+	encoder := json.NewEncoder(&record)
+	encoder.SetEscapeHTML(false) // or each & of a wantsurl takes six bytes
+	if err := encoder.Encode(j); err != nil {
+		return Jump{}, fmt.Errorf("jump: %w", err)
+	}
+	session.Values[fieldJump+j.ID] = record.String()
+	return j, nil
+}
+
+// plantedNow returns the time, a little later than ever before.
+func (r *Redis) plantedNow() time.Time {
+	for {
+		last := r.planted.Load()
+		now := max(micros(r.now()), last+1)
+		if r.planted.CompareAndSwap(last, now) {
+			return time.UnixMicro(now).UTC()
+		}
+	}
+}
+
+// Jumps returns the live jumps of a session from Get or New, newest first.
+func (st *Sessions) Jumps(session *sessions.Session) []Jump {
+	var jumps []Jump
+	now := st.site.r.now()
+	for name, value := range session.Values {
+		field, _ := name.(string)
+		text, _ := value.(string)
+		id, ok := strings.CutPrefix(field, fieldJump)
+		if !ok {
+			continue
+		}
+		if j, err := parseJump(id, text); err == nil && now.Before(j.Expires) {
+			jumps = append(jumps, j)
+		}
+	}
+	slices.SortFunc(jumps, func(a, b Jump) int {
+		return cmp.Or(b.Planted.Compare(a.Planted), cmp.Compare(a.ID, b.ID))
+	})
+	return jumps
+}
+
+func parseJump(id, text string) (Jump, error) {
+	j := Jump{ID: id}
+	_, record, _ := strings.Cut(text, " ")
+	err := json.Unmarshal([]byte(record), &j)
+	return j, err
+}
+
+// HonouredLogin returns the login that Claim last honoured in this browser, or
+// "".
+func HonouredLogin(session *sessions.Session) string {
+	login, _ := session.Values[fieldLogin].(string)
+	return login
+}
+
+// Drop takes a jump out of a session from Get or New that is not to be
+// claimed, and remembers the login that it was dropped for. Save makes it so.
+func Drop(session *sessions.Session, jump Jump, login string) {
+	delete(session.Values, fieldJump+jump.ID)
+	session.Values[fieldLogin] = login
+}
+
+// Claim takes the jump jumpID out of the session with the given ID, mints a
+// token for g, and remembers login (an opaque hash that names the Moodle login
+// which completed the jump; see HonouredLogin), all or nothing: of two
+// completions at once one wins. It reports won false, and mints nothing, if
+// there is no such jump or no longer. One round trip.
+func (s *Site) Claim(ctx context.Context, sessionID, jumpID, login string, g Grant) (token string, won bool, err error) {
+	if !wellFormed(sessionID, secretLength) || !wellFormed(jumpID, jumpIDLength) {
+		return "", false, nil
+	}
+	if len(login) > maxLogin {
+		return "", false, fmt.Errorf("login is longer than %d bytes", maxLogin)
+	}
+	token, record, err := s.newToken(g)
+	if err != nil {
+		return "", false, err
+	}
+	won, err = scriptClaim.Run(ctx, s.r.client,
+		[]string{s.sessionKey(sessionID), s.tokenKey(token)},
+		micros(s.r.now()), fieldJump+jumpID, login, record, tokenKept.Milliseconds()).Bool()
+	if err != nil || !won {
+		return "", false, fail("claim jump", err)
+	}
+	return token, true, nil
+}

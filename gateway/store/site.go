@@ -1,0 +1,80 @@
+package store
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"time"
+
+	"jumpgate/gateway"
+)
+
+// Site is the part of Redis that belongs to one site.
+type Site struct {
+	r      *Redis
+	prefix string
+}
+
+// Site returns the state of the site w. Its keys share one hash tag.
+func (r *Redis) Site(w gateway.Wwwroot) *Site {
+	return &Site{r: r, prefix: "jumpgate:{" + w.String() + "}:"}
+}
+
+// The kinds of keys of a site.
+const (
+	kindToken   = "token:"   // + hash of the token: a Grant
+	kindNonce   = "nonce:"   // + nonce: seen
+	kindSession = "session:" // + hash of the cookie's value: hash of fields
+	kindNew     = "new"      // sorted set: sessions by the time they end
+	kindNewFrom = "new:"     // + client address: the same for one address
+	kindCache   = "cache:"   // + name and key of a Cache
+)
+
+func (s *Site) key(kind, rest string) string { return s.prefix + kind + rest }
+
+// hash is what Redis sees of a secret: 43 characters.
+func hash(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+// secretLength is the length of tokens and cookie values: 238 random bits, in
+// the char(40) column of a peer (protocol page, section 7) without escapes.
+const secretLength = 40
+
+// random returns n random characters of the alphabet, each equally likely.
+func random(n int) string {
+	out := make([]byte, 0, n)
+	var buf [64]byte
+	for len(out) < n {
+		rand.Read(buf[:]) // never fails
+		for _, b := range buf {
+			// 248 is the largest multiple of 62 in a byte: above it the first
+			// characters would come up more often.
+			if b < 248 && len(out) < n {
+				out = append(out, alphabet[b%62])
+			}
+		}
+	}
+	return string(out)
+}
+
+// wellFormed reports whether s could be a result of random(n).
+func wellFormed(s string, n int) bool {
+	if len(s) != n {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// micros is how points in time are written for the scripts: as a number that
+// fits the 53 bits of Lua's.
+func micros(t time.Time) int64 { return t.UnixMicro() }
