@@ -1,0 +1,233 @@
+// Package config turns a configuration file, or the flags of the command
+// line, into checked values: whoever holds a *Config need not check anything
+// again. Everything that is wrong is reported at once, each with the place
+// where it was written and what to do about it.
+package config
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"path"
+	"time"
+
+	"jumpgate/gateway"
+)
+
+// Config is a whole configuration.
+type Config struct {
+	// File is the file it was read from; empty if it came from flags.
+	File string
+
+	// Listen is the host:port on which the gateway serves its sites.
+	Listen string
+
+	// TLS is the certificate that the gateway shows there; nil for plain
+	// HTTP behind a web server that does the TLS.
+	TLS *TLS
+
+	// Admin is the host:port of health checks and metrics; empty for none.
+	Admin string
+
+	// Redis is where the gateway keeps its own state.
+	Redis *Redis
+
+	// TrustedProxies are the addresses whose X-Forwarded-For and
+	// X-Forwarded-Proto headers are believed. Nobody else's are.
+	TrustedProxies []netip.Prefix
+
+	// StateDir is the directory, absolute, for what must outlive the
+	// process and does not belong in Redis: the sites' keys.
+	StateDir string
+
+	// Log says how much is logged and how it looks.
+	Log Log
+
+	// Limits bound what strangers can make the gateway remember.
+	Limits Limits
+
+	// Sites are the Moodles that the gateway fronts: at least one, no two
+	// with the same host.
+	Sites []*Site
+
+	// Warnings are what an administrator should know although it works.
+	Warnings []Warning
+}
+
+// TLS is a certificate with its key.
+type TLS struct {
+	CertificateFile string          // PEM, the chain included
+	KeyFile         string          // PEM
+	Certificate     tls.Certificate // both, loaded
+}
+
+// Log says how much is logged and how it looks.
+type Log struct {
+	Level  slog.Level
+	Format string // FormatText or FormatJSON
+}
+
+// The formats of a log line.
+const (
+	FormatText = "text" // key=value
+	FormatJSON = "json" // one object per line
+)
+
+// Limits bound what strangers can make the gateway remember. They count jumps
+// that wait for a login; tokens are not among them and are never pushed out.
+type Limits struct {
+	PendingJumpsPerAddress int // of one client address (of one /64, for IPv6)
+	PendingJumpsPerSite    int // of all clients together
+}
+
+// Site is a Moodle that the gateway fronts.
+type Site struct {
+	// Wwwroot is the site's public address, as $CFG->wwwroot has it.
+	Wwwroot gateway.Wwwroot
+
+	// Upstream is where the Moodle behind answers: scheme and host[:port].
+	Upstream *url.URL
+
+	// UpstreamTimeout is how long Moodle may take until its answer begins.
+	// The answer itself may take as long as it needs.
+	UpstreamTimeout time.Duration
+
+	// Identity says how the gateway learns who a browser's Moodle session
+	// belongs to.
+	Identity Identity
+
+	// KeyFile is a PEM pair, or a pair as Moodle stores it, to import as the
+	// site's MNet key; empty for one that the gateway makes under StateDir.
+	KeyFile string
+
+	// TimestampWindow is how far the clock in a peer's message may be off,
+	// in either direction.
+	TimestampWindow time.Duration
+
+	// Peers are the remote hosts that learners may jump to: those of the
+	// file in its order, then those of PeersDir by file name.
+	Peers *gateway.Allowlist
+
+	// PeersDir is a directory, absolute, with one file per peer; empty for
+	// none. Its peers are among Peers.
+	PeersDir string
+
+	certificateFiles map[gateway.Wwwroot]string // of peers, for Print
+}
+
+// The identity sources.
+const (
+	MoodleRedis = "moodle-redis" // Moodle's PHP sessions in its Redis
+	MoodleWeb   = "moodle-web"   // Moodle's own pages, asked with the browser's cookie
+)
+
+// The layouts of Moodle's sessions in Redis.
+const (
+	LayoutAuto = "auto" // recognise it session by session
+	Layout45   = "4.5"  // a hash per session
+	Layout41   = "4.1"  // a string per session
+)
+
+// Identity says how the gateway learns who a browser's Moodle session
+// belongs to.
+type Identity struct {
+	Source          string // MoodleRedis or MoodleWeb
+	Cookie          string // name of Moodle's session cookie
+	MnetLocalhostID int64  // Moodle's mnet_localhost_id: users of other hosts are remote
+	MFA             bool   // sessions without their second factor are not logged in (tool_mfa)
+
+	// What follows is for MoodleRedis.
+
+	Redis          *Redis        // where Moodle keeps its sessions; Config.Redis itself if it is the same
+	Prefix         string        // Moodle's session_redis_prefix
+	SessionTimeout time.Duration // Moodle's sessiontimeout
+	Layout         string        // LayoutAuto, Layout45 or Layout41
+
+	// What follows is for MoodleWeb.
+
+	Token     Secret // of a Moodle web service; empty for none
+	TokenFile string // where Token was read from, or
+	TokenEnv  string // the environment variable
+}
+
+// Redis says how to reach a Redis.
+type Redis struct {
+	Embedded bool // inside this process; then nothing else is set
+
+	// Addresses are host:port: one server, the seeds of a cluster, or the
+	// sentinels of MasterName. One server may be the path of a Unix socket.
+	Addresses  []string
+	MasterName string // asks the sentinels for this master
+	Cluster    bool   // Redis Cluster
+	Database   int    // 0 to 15 on a stock server; always 0 in a cluster
+
+	Username     string
+	Password     Secret
+	PasswordFile string // where Password was read from, or
+	PasswordEnv  string // the environment variable
+
+	TLS *RedisTLS // nil for a plain connection
+}
+
+// URL names a single server: "embedded", redis://host:port or unix:///path,
+// without user, password, database and TLS. It is empty for sentinels and
+// clusters, which have their Addresses.
+func (r *Redis) URL() string {
+	switch {
+	case r.Embedded:
+		return "embedded"
+	case r.MasterName != "" || r.Cluster || len(r.Addresses) != 1:
+		return ""
+	case path.IsAbs(r.Addresses[0]):
+		return (&url.URL{Scheme: "unix", Path: r.Addresses[0]}).String()
+	}
+	return (&url.URL{Scheme: "redis", Host: r.Addresses[0]}).String()
+}
+
+// RedisTLS is how to speak TLS to a Redis.
+type RedisTLS struct {
+	CAFile          string      // PEM; empty for the system's authorities
+	CertificateFile string      // PEM of a client certificate; empty for none
+	KeyFile         string      // PEM of its key
+	ServerName      string      // name in the server's certificate; empty for the address's
+	Config          *tls.Config // all of it, loaded
+}
+
+// Secret is text that must not be shown. It prints as "[secret]"; convert it
+// to a string to use it.
+type Secret string
+
+// String hides the secret.
+func (Secret) String() string { return "[secret]" }
+
+// GoString hides the secret from %#v.
+func (Secret) GoString() string { return "[secret]" }
+
+// MarshalText hides the secret from encoders.
+func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
+
+// Defaults of what a configuration leaves out. The listening addresses are
+// loopback ones: what is reachable from outside is an administrator's choice.
+const (
+	DefaultListen          = "127.0.0.1:8080"
+	DefaultAdmin           = "127.0.0.1:9180"
+	DefaultStateDir        = "/var/lib/jumpgate"
+	DefaultStateDirFlags   = "jumpgate-state" // without a file, in the working directory
+	DefaultCookie          = "MoodleSession"
+	DefaultUpstreamTimeout = 5 * time.Minute
+	DefaultSessionTimeout  = 8 * time.Hour // Moodle's own default
+	DefaultTimestampWindow = 5 * time.Minute
+
+	DefaultPendingJumpsPerAddress = 1000 // a school behind one address
+	DefaultPendingJumpsPerSite    = 50000
+	DefaultPendingJumpsEmbedded   = 10000 // per site, in the memory of the gateway
+)
+
+// Bounds of what is read.
+const (
+	maxConfig   = 8 << 20 // of the file: 10,000 peers with everything filled in
+	maxFile     = 1 << 20 // of each file that it names
+	maxPeers    = 100000  // of one site
+	maxDuration = 30 * 24 * time.Hour
+)

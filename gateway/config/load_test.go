@@ -1,0 +1,307 @@
+package config
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"jumpgate/gateway"
+)
+
+const minimal = `
+sites:
+  - wwwroot: https://idp.example.org
+    upstream: http://127.0.0.1:8081
+`
+
+func wwwroot(t testing.TB, s string) gateway.Wwwroot {
+	t.Helper()
+	w, err := gateway.ParseWwwroot(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// compare compares configurations by what other packages see of them.
+var compare = cmp.Options{
+	cmp.Comparer(func(a, b gateway.Wwwroot) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Transformer("peers", func(l *gateway.Allowlist) []*gateway.Peer { return l.Peers() }),
+	cmp.Transformer("PEM", func(c *gateway.Certificate) string {
+		if c == nil {
+			return ""
+		}
+		return c.PEM()
+	}),
+	cmpopts.IgnoreUnexported(Site{}),
+	cmpopts.IgnoreTypes(tls.Certificate{}, &tls.Config{}),
+}
+
+func TestWhatAFileLeavesOutHasADefault(t *testing.T) {
+	testDir(t)
+	want := &Config{
+		File:     "jumpgate.yaml",
+		Listen:   "127.0.0.1:8080",
+		Admin:    "127.0.0.1:9180",
+		Redis:    &Redis{Embedded: true},
+		StateDir: "/var/lib/jumpgate",
+		Log:      Log{Level: slog.LevelInfo, Format: "text"},
+		Limits:   Limits{PendingJumpsPerAddress: 1000, PendingJumpsPerSite: 10000},
+		Sites: []*Site{{
+			Wwwroot:         wwwroot(t, "https://idp.example.org"),
+			Upstream:        &url.URL{Scheme: "http", Host: "127.0.0.1:8081"},
+			UpstreamTimeout: 5 * time.Minute,
+			Identity: Identity{
+				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
+				SessionTimeout: 8 * time.Hour, Layout: "auto",
+			},
+			TimestampWindow: 5 * time.Minute,
+			Peers:           &gateway.Allowlist{},
+		}},
+		Warnings: []Warning{{
+			Position{File: "jumpgate.yaml", Line: 3, Column: 14},
+			"https://idp.example.org has no peers: every jump will be refused",
+		}},
+	}
+	if diff := cmp.Diff(want, load(t, minimal), compare); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// full has every field in some form, and names files of testDir.
+const full = `
+listen: :8443
+tls: {certificate: tls.pem, key: tls.key}
+admin: {listen: "off"}
+redis:
+  addresses: [sentinel1, "[2001:db8::1]:7000", sentinel3.example.org]
+  master_name: mymaster
+  database: 3
+  username: jumpgate
+  password_file: password
+  tls: {ca_file: tls.pem, server_name: redis.example.org, certificate: tls.pem, key: tls.key}
+trusted_proxies: [10.0.0.0/8, "2001:db8::/32", 192.0.2.1]
+state_dir: state
+log: {level: debug, format: json}
+limits: {pending_jumps_per_address: 7, pending_jumps_per_site: 70}
+sites:
+  - wwwroot: HTTPS://IDP.example.org:443/moodle/
+    upstream: https://moodle.internal/
+    upstream_timeout: 1m30s
+    identity:
+      source: moodle-redis
+      cookie: MoodleSessionmain
+      mnet_localhost_id: 2
+      mfa: true
+      redis: rediss://reader@moodle-redis.internal/4
+      prefix: "yes: #1 "
+      session_timeout: 2h
+      layout: 4.1
+    key: tls.key
+    mnet: {timestamp_window: 90s}
+    peers:
+      - wwwroot: https://sp.example.org
+        aliases: [http://sp.example.org, https://old.example.org]
+        hostid: 5
+        name: "The 'Forum': #1"
+        application: moodle
+        certificate: sp.pem
+        allow_paths: [/mod/forum/]
+        publish: [sso_idp, sso_sp]
+        subscribe: []
+      - wwwroot: https://mahara.example.org
+        application: mahara
+        fingerprint: SHA256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF
+      - wwwroot: http://plain.example.org
+        insecure_http: true
+    peers_dir: peers.d
+  - wwwroot: https://second.example.org
+    upstream: http://127.0.0.1:8082
+    identity: {source: moodle-web, token_env: JUMPGATE_TEST_TOKEN}
+    peers: [{wwwroot: "https://sp.example.org"}]
+`
+
+func TestAFileHoldsEverything(t *testing.T) {
+	dir := testDir(t)
+	t.Setenv("JUMPGATE_TEST_TOKEN", "web-service-token")
+	writeFile(t, "peers.d/b.yaml", "wwwroot: https://b.example.org\n")
+	writeFile(t, "peers.d/a.yaml", "wwwroot: https://other.example.org\ncertificate: ../other.pem\n")
+	in := func(name string) string { return filepath.Join(dir, name) }
+	certificate := func(name string) *gateway.Certificate {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := gateway.ParseCertificate(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	fingerprint, err := gateway.ParseFingerprint("SHA256:" + strings.Repeat("0123456789abcdef", 4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	idp, sp := []string{"sso_idp"}, []string{"sso_sp"}
+	first, err := gateway.NewAllowlist(
+		&gateway.Peer{
+			Wwwroot: wwwroot(t, "https://sp.example.org"),
+			Aliases: []gateway.Wwwroot{wwwroot(t, "http://sp.example.org"), wwwroot(t, "https://old.example.org")},
+			HostID:  5, Name: "The 'Forum': #1", Application: "moodle", Certificate: certificate("sp.pem"),
+			AllowPaths: []string{"/mod/forum/"}, Publish: []string{"sso_idp", "sso_sp"},
+		},
+		&gateway.Peer{
+			Wwwroot: wwwroot(t, "https://mahara.example.org"), Application: "mahara",
+			Fingerprint: fingerprint, Publish: idp, Subscribe: sp,
+		},
+		&gateway.Peer{Wwwroot: wwwroot(t, "http://plain.example.org"), Application: "moodle", Publish: idp, Subscribe: sp},
+		&gateway.Peer{
+			Wwwroot: wwwroot(t, "https://other.example.org"), Application: "moodle",
+			Certificate: certificate("other.pem"), Publish: idp, Subscribe: sp,
+		},
+		&gateway.Peer{Wwwroot: wwwroot(t, "https://b.example.org"), Application: "moodle", Publish: idp, Subscribe: sp},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := gateway.NewAllowlist(
+		&gateway.Peer{Wwwroot: wwwroot(t, "https://sp.example.org"), Application: "moodle", Publish: idp, Subscribe: sp})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		File:   "jumpgate.yaml",
+		Listen: ":8443",
+		TLS:    &TLS{CertificateFile: in("tls.pem"), KeyFile: in("tls.key")},
+		Redis: &Redis{
+			Addresses:  []string{"sentinel1:26379", "[2001:db8::1]:7000", "sentinel3.example.org:26379"},
+			MasterName: "mymaster", Database: 3,
+			Username: "jumpgate", Password: "hunter2", PasswordFile: in("password"),
+			TLS: &RedisTLS{
+				CAFile: in("tls.pem"), CertificateFile: in("tls.pem"), KeyFile: in("tls.key"),
+				ServerName: "redis.example.org",
+			},
+		},
+		TrustedProxies: []netip.Prefix{
+			netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("192.0.2.1/32"),
+		},
+		StateDir: in("state"),
+		Log:      Log{Level: slog.LevelDebug, Format: "json"},
+		Limits:   Limits{PendingJumpsPerAddress: 7, PendingJumpsPerSite: 70},
+		Sites: []*Site{{
+			Wwwroot:         wwwroot(t, "https://idp.example.org/moodle"),
+			Upstream:        &url.URL{Scheme: "https", Host: "moodle.internal"},
+			UpstreamTimeout: 90 * time.Second,
+			Identity: Identity{
+				Source: "moodle-redis", Cookie: "MoodleSessionmain", MnetLocalhostID: 2, MFA: true,
+				Redis: &Redis{
+					Addresses: []string{"moodle-redis.internal:6379"}, Username: "reader", Database: 4, TLS: &RedisTLS{},
+				},
+				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour, Layout: "4.1",
+			},
+			KeyFile:         in("tls.key"),
+			TimestampWindow: 90 * time.Second,
+			Peers:           first,
+			PeersDir:        in("peers.d"),
+		}, {
+			Wwwroot:         wwwroot(t, "https://second.example.org"),
+			Upstream:        &url.URL{Scheme: "http", Host: "127.0.0.1:8082"},
+			UpstreamTimeout: 5 * time.Minute,
+			Identity: Identity{
+				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
+				SessionTimeout: 8 * time.Hour, Layout: "auto",
+				Token: "web-service-token", TokenEnv: "JUMPGATE_TEST_TOKEN",
+			},
+			TimestampWindow: 5 * time.Minute,
+			Peers:           second,
+		}},
+	}
+	got := load(t, full)
+	if diff := cmp.Diff(want, got, compare, cmpopts.IgnoreFields(Config{}, "Warnings")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(got.TLS.Certificate.Certificate) != 1 {
+		t.Error("the TLS certificate is not loaded")
+	}
+	if c := got.Redis.TLS.Config; c.RootCAs == nil || len(c.Certificates) != 1 || c.ServerName != "redis.example.org" {
+		t.Errorf("the TLS configuration of Redis is not loaded: %+v", c)
+	}
+	if c := got.Sites[0].Identity.Redis.TLS.Config; c == nil || c.MinVersion != tls.VersionTLS12 {
+		t.Errorf("rediss:// made no TLS configuration: %+v", c)
+	}
+	if shown := fmt.Sprintf("%v %+v %#v", got.Redis, got.Redis, got.Redis); strings.Contains(shown, "hunter2") {
+		t.Errorf("the password is shown: %s", shown)
+	}
+}
+
+func TestWhatIsUnwiseIsAWarning(t *testing.T) {
+	testDir(t)
+	peers := "    peers: [{wwwroot: 'https://sp.example.org'}]\n"
+	for _, c := range []struct {
+		name, file string
+		want       []string
+	}{
+		{"nothing unwise", minimal + peers, nil},
+		{"a site without TLS", strings.Replace(minimal, "https:", "http:", 1) + peers,
+			[]string{"jumpgate.yaml:3:14: http://idp.example.org is served without TLS: anybody on the way can take over its sessions"}},
+		{"a site without TLS on loopback", strings.Replace(minimal, "https://idp.example.org", "http://localhost:8080", 1) + peers, nil},
+		{"a peer without TLS on loopback", minimal + "    peers: [{wwwroot: 'http://127.0.0.1:9000'}]\n", nil},
+		{"a peer without TLS", minimal + "    peers: [{wwwroot: 'http://sp.example.org', insecure_http: true, certificate: sp.pem}]\n", nil},
+		{"trust in everybody", "trusted_proxies: [0.0.0.0/0]" + minimal + peers,
+			[]string{"jumpgate.yaml:1:19: 0.0.0.0/0 trusts everybody to say who the client is"}},
+		{"a prefix for nothing", minimal + "    identity: {prefix: moodle_}\n" + peers,
+			[]string{`jumpgate.yaml:5:24: "prefix" does nothing with the identity source moodle-web`}},
+		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {token_file: password}\n" + peers,
+			[]string{`jumpgate.yaml:5:28: "token_file" does nothing with the identity source moodle-redis`}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.name == "a peer without TLS" { // its certificate must name the address without TLS
+				certificate, _ := pair("http://sp.example.org")
+				writeFile(t, "sp.pem", string(certificate))
+				c.want = []string{"jumpgate.yaml:5:23: http://sp.example.org has no TLS (insecure_http): anybody on the way can land as somebody else"}
+			}
+			var got []string
+			for _, w := range load(t, c.file).Warnings {
+				got = append(got, w.String())
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAnUpstreamMustNotBeTheGateway(t *testing.T) {
+	for _, c := range []struct {
+		listen, upstream string
+		want             bool
+	}{
+		{"127.0.0.1:8080", "http://127.0.0.1:8080", true},
+		{"127.0.0.1:8080", "http://localhost:8080", true},
+		{"localhost:80", "http://127.0.0.1", true},
+		{":8080", "http://[::1]:8080", true},
+		{"0.0.0.0:443", "https://localhost", true},
+		{":8080", "http://moodle.internal:8080", false},
+		{"127.0.0.1:8080", "http://127.0.0.1:8081", false},
+		{"127.0.0.1:8080", "http://127.0.0.2:8080", false},
+	} {
+		u, err := url.Parse(c.upstream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := loops(c.listen, u); got != c.want {
+			t.Errorf("listen %s, upstream %s: got %t", c.listen, c.upstream, got)
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package config
+
+import (
+	"io"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"jumpgate/gateway"
+)
+
+// The documents are a configuration as it is written. Their yaml tags are the
+// one list of the fields that a file may have: Load accepts no others.
+
+type fileDoc struct {
+	Listen         string    `yaml:"listen"`
+	TLS            *tlsDoc   `yaml:"tls,omitempty"`
+	Admin          adminDoc  `yaml:"admin"`
+	Redis          redisDoc  `yaml:"redis"`
+	TrustedProxies []string  `yaml:"trusted_proxies"`
+	StateDir       string    `yaml:"state_dir"`
+	Log            logDoc    `yaml:"log"`
+	Limits         limitsDoc `yaml:"limits"`
+	Sites          []siteDoc `yaml:"sites"`
+}
+
+type tlsDoc struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
+type adminDoc struct {
+	Listen string `yaml:"listen"`
+}
+
+type logDoc struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+type limitsDoc struct {
+	PendingJumpsPerAddress int `yaml:"pending_jumps_per_address"`
+	PendingJumpsPerSite    int `yaml:"pending_jumps_per_site"`
+}
+
+type redisDoc struct {
+	URL          string       `yaml:"url,omitempty"` // read only: stands for addresses, database, username and tls
+	Addresses    []string     `yaml:"addresses"`
+	MasterName   string       `yaml:"master_name,omitempty"`
+	Cluster      bool         `yaml:"cluster,omitempty"`
+	Database     int          `yaml:"database"`
+	Username     string       `yaml:"username,omitempty"`
+	PasswordFile string       `yaml:"password_file,omitempty"`
+	PasswordEnv  string       `yaml:"password_env,omitempty"`
+	TLS          *redisTLSDoc `yaml:"tls,omitempty"`
+}
+
+// MarshalYAML writes the embedded Redis, which has no address, as its word.
+func (d redisDoc) MarshalYAML() (any, error) {
+	if len(d.Addresses) == 0 {
+		return "embedded", nil
+	}
+	type plain redisDoc
+	return plain(d), nil
+}
+
+type redisTLSDoc struct {
+	CAFile      string `yaml:"ca_file,omitempty"`
+	Certificate string `yaml:"certificate,omitempty"`
+	Key         string `yaml:"key,omitempty"`
+	ServerName  string `yaml:"server_name,omitempty"`
+}
+
+type siteDoc struct {
+	Wwwroot         string      `yaml:"wwwroot"`
+	Upstream        string      `yaml:"upstream"`
+	UpstreamTimeout string      `yaml:"upstream_timeout"`
+	Identity        identityDoc `yaml:"identity"`
+	Key             string      `yaml:"key,omitempty"`
+	MNet            mnetDoc     `yaml:"mnet"`
+	Peers           []peerDoc   `yaml:"peers"`
+	PeersDir        string      `yaml:"peers_dir,omitempty"`
+}
+
+type mnetDoc struct {
+	TimestampWindow string `yaml:"timestamp_window"`
+}
+
+type identityDoc struct {
+	Source          string    `yaml:"source"`
+	Cookie          string    `yaml:"cookie"`
+	MnetLocalhostID int64     `yaml:"mnet_localhost_id"`
+	MFA             bool      `yaml:"mfa"`
+	Redis           *redisDoc `yaml:"redis,omitempty"`
+	Prefix          string    `yaml:"prefix,omitempty"`
+	SessionTimeout  string    `yaml:"session_timeout,omitempty"`
+	Layout          string    `yaml:"layout,omitempty"`
+	TokenFile       string    `yaml:"token_file,omitempty"`
+	TokenEnv        string    `yaml:"token_env,omitempty"`
+}
+
+type peerDoc struct {
+	Wwwroot      string   `yaml:"wwwroot"`
+	Aliases      []string `yaml:"aliases,omitempty"`
+	HostID       int      `yaml:"hostid,omitempty"`
+	Name         string   `yaml:"name,omitempty"`
+	Application  string   `yaml:"application"`
+	Certificate  string   `yaml:"certificate,omitempty"`
+	Fingerprint  string   `yaml:"fingerprint,omitempty"`
+	AllowPaths   []string `yaml:"allow_paths,omitempty"`
+	Publish      []string `yaml:"publish"`
+	Subscribe    []string `yaml:"subscribe"`
+	InsecureHTTP bool     `yaml:"insecure_http,omitempty"`
+}
+
+// The fields of what is read often.
+var (
+	redisFields    = fieldsOf[redisDoc]()
+	redisTLSFields = fieldsOf[redisTLSDoc]()
+	siteFields     = fieldsOf[siteDoc]()
+	identityFields = fieldsOf[identityDoc]()
+	peerFields     = fieldsOf[peerDoc]()
+)
+
+// Print writes the configuration in effect as YAML that Load accepts: with
+// the defaults filled in, the peers of each peers_dir among the site's peers,
+// all file names absolute, and of secrets only where they come from.
+func Print(w io.Writer, c *Config) error {
+	doc := fileDoc{
+		Listen:   c.Listen,
+		Admin:    adminDoc{Listen: c.Admin},
+		Redis:    c.Redis.doc(),
+		StateDir: c.StateDir,
+		Log:      logDoc{Level: strings.ToLower(c.Log.Level.String()), Format: c.Log.Format},
+		Limits:   limitsDoc(c.Limits),
+	}
+	if c.TLS != nil {
+		doc.TLS = &tlsDoc{Certificate: c.TLS.CertificateFile, Key: c.TLS.KeyFile}
+	}
+	if c.Admin == "" {
+		doc.Admin.Listen = off
+	}
+	for _, prefix := range c.TrustedProxies {
+		doc.TrustedProxies = append(doc.TrustedProxies, prefix.String())
+	}
+	for _, site := range c.Sites {
+		doc.Sites = append(doc.Sites, site.doc(c))
+	}
+	b, err := yaml.MarshalWithOptions(doc, yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+func (c *Redis) doc() redisDoc {
+	d := redisDoc{
+		Addresses: c.Addresses, MasterName: c.MasterName, Cluster: c.Cluster, Database: c.Database,
+		Username: c.Username, PasswordFile: c.PasswordFile, PasswordEnv: c.PasswordEnv,
+	}
+	if t := c.TLS; t != nil {
+		d.TLS = &redisTLSDoc{CAFile: t.CAFile, Certificate: t.CertificateFile, Key: t.KeyFile, ServerName: t.ServerName}
+	}
+	return d
+}
+
+func (s *Site) doc(c *Config) siteDoc {
+	d := siteDoc{
+		Wwwroot:         s.Wwwroot.String(),
+		Upstream:        s.Upstream.String(),
+		UpstreamTimeout: duration(s.UpstreamTimeout),
+		Identity:        s.Identity.doc(c),
+		Key:             s.KeyFile,
+		MNet:            mnetDoc{TimestampWindow: duration(s.TimestampWindow)},
+	}
+	for _, p := range s.Peers.Peers() {
+		d.Peers = append(d.Peers, s.peerDoc(p))
+	}
+	return d
+}
+
+func (id *Identity) doc(c *Config) identityDoc {
+	d := identityDoc{Source: id.Source, Cookie: id.Cookie, MnetLocalhostID: id.MnetLocalhostID, MFA: id.MFA}
+	if id.Source == MoodleWeb {
+		d.TokenFile, d.TokenEnv = id.TokenFile, id.TokenEnv
+		return d
+	}
+	d.Prefix, d.SessionTimeout, d.Layout = id.Prefix, duration(id.SessionTimeout), id.Layout
+	if id.Redis != c.Redis {
+		redis := id.Redis.doc()
+		d.Redis = &redis
+	}
+	return d
+}
+
+func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
+	d := peerDoc{
+		Wwwroot:      p.Wwwroot.String(),
+		HostID:       p.HostID,
+		Name:         p.Name,
+		Application:  string(p.Application),
+		Certificate:  s.certificateFiles[p.Wwwroot],
+		AllowPaths:   p.AllowPaths,
+		Publish:      p.Publish,
+		Subscribe:    p.Subscribe,
+		InsecureHTTP: p.Wwwroot.Scheme() == "http" && !p.Wwwroot.Loopback(),
+	}
+	for _, alias := range p.Aliases {
+		d.Aliases = append(d.Aliases, alias.String())
+	}
+	if p.Certificate != nil && d.Certificate == "" {
+		d.Certificate = p.Certificate.PEM()
+	}
+	if !p.Fingerprint.IsZero() {
+		d.Fingerprint = p.Fingerprint.String()
+	}
+	return d
+}

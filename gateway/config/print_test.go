@@ -1,0 +1,118 @@
+package config
+
+import (
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func printed(t testing.TB, c *Config) string {
+	t.Helper()
+	var b strings.Builder
+	if err := Print(&b, c); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
+	testDir(t)
+	t.Setenv("JUMPGATE_TEST_TOKEN", "web-service-token")
+	writeFile(t, "peers.d/a.yaml", "wwwroot: https://a.example.org\nhostid: 9\n")
+	block := "    peers:\n      - wwwroot: https://sp.example.org\n        certificate: |\n" +
+		regexp.MustCompile(`(?m)^`).ReplaceAllString(string(pairs().spCert), "          ") + "\n"
+	for name, file := range map[string]string{
+		"little":                     minimal,
+		"everything":                 full,
+		"a certificate":              minimal + block,
+		"a cluster":                  "redis: {addresses: [a, b], cluster: true}" + minimal,
+		"Redis over TLS":             "redis: rediss://a" + minimal,
+		"a token":                    minimal + "    identity: {token_file: password}\n",
+		"a Redis of Moodle's":        minimal + "    identity: {redis: {url: 'redis://b', password_file: password}}\n",
+		"texts that look otherwise":  minimal + "    identity: {redis: 'redis://b', prefix: 'true', layout: '4.5'}\n",
+		"a text like a comment":      minimal + "    identity: {redis: 'redis://b', prefix: ' #'}\n",
+		"a text like an alias":       minimal + "    identity: {redis: 'redis://b', prefix: '*a'}\n",
+		"a text in another alphabet": minimal + "    peers: [{wwwroot: 'https://a.example', name: 'Школа: «№1» \\ \"x\"'}]\n",
+		"a text with a backslash":    minimal + "    peers: [{wwwroot: 'https://a.example', name: 'a\\nb: ''c'''}]\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := load(t, file)
+			text := printed(t, c)
+			for _, secret := range []string{"hunter2", "web-service-token", "PRIVATE"} {
+				if strings.Contains(text, secret) {
+					t.Errorf("a secret is printed:\n%s", text)
+				}
+			}
+			again := load(t, text)
+			ignore := cmp.Options{compare, cmpopts.IgnoreFields(Config{}, "Warnings"), cmpopts.IgnoreFields(Site{}, "PeersDir")}
+			if diff := cmp.Diff(c, again, ignore); diff != "" {
+				t.Errorf("(-before +after):\n%s\n%s", diff, text)
+			}
+			if diff := cmp.Diff(text, printed(t, again)); diff != "" {
+				t.Errorf("printed twice (-first +second):\n%s", diff)
+			}
+		})
+	}
+}
+
+const example = "../../deploy/jumpgate.example.yaml"
+
+func TestTheExampleLoadsAsItIs(t *testing.T) {
+	c, err := Load(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Warnings) > 0 {
+		t.Errorf("it warns: %v", c.Warnings)
+	}
+}
+
+// TestTheExampleShowsTheDefaults keeps the example from telling something
+// else than the code: but for the sites it is what an almost empty file means.
+func TestTheExampleShowsTheDefaults(t *testing.T) {
+	got, err := Load(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testDir(t)
+	want := load(t, minimal)
+	ignore := cmp.Options{compare,
+		cmpopts.IgnoreFields(Config{}, "File", "Warnings", "TrustedProxies"),
+		cmpopts.IgnoreFields(Site{}, "Wwwroot", "Peers")}
+	if diff := cmp.Diff(want, got, ignore); diff != "" {
+		t.Errorf("(-default +example):\n%s", diff)
+	}
+}
+
+func TestTheExampleHasEveryField(t *testing.T) {
+	text, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk func(typ reflect.Type, path string)
+	walk = func(typ reflect.Type, path string) {
+		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
+			typ = typ.Elem()
+		}
+		if typ.Kind() != reflect.Struct {
+			return
+		}
+		for f := range typ.Fields() {
+			key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+			if key == "" || key == "-" {
+				t.Errorf("%s.%s has no name in YAML", typ, f.Name)
+				continue
+			}
+			if !regexp.MustCompile(`(?m)^[ #-]*` + key + `:`).Match(text) {
+				t.Errorf("%s%s is not in the example", path, key)
+			}
+			walk(f.Type, path+key+".")
+		}
+	}
+	walk(reflect.TypeFor[fileDoc](), "")
+}

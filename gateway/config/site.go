@@ -1,0 +1,102 @@
+package config
+
+import (
+	"regexp"
+
+	"jumpgate/gateway"
+)
+
+// site reads one site into c. hosts has the places of the sites so far.
+func (r *report) site(c *Config, v *value, hosts map[string]place) {
+	o := r.object(v, "a site", siteFields)
+	s := &Site{
+		Upstream:         o.upstream("upstream"),
+		UpstreamTimeout:  o.duration("upstream_timeout", DefaultUpstreamTimeout),
+		KeyFile:          o.path("key"),
+		PeersDir:         o.path("peers_dir"),
+		TimestampWindow:  o.sub("mnet", fieldsOf[mnetDoc]()).duration("timestamp_window", DefaultTimestampWindow),
+		certificateFiles: map[gateway.Wwwroot]string{},
+	}
+	c.Sites = append(c.Sites, s)
+	if v.kind != mapping {
+		return
+	}
+	if o.require("wwwroot", "a site", "wwwroot: the public address of the Moodle, as in its config.php") {
+		s.Wwwroot, _ = r.wwwroot(o.get("wwwroot"), `"wwwroot"`)
+	}
+	if !s.Wwwroot.IsZero() {
+		host := s.Wwwroot.Hostname()
+		if first, taken := hosts[host]; taken {
+			o.errorf(o.place("wwwroot"), "sites are told apart by host: give each Moodle its own host name, or its own gateway",
+				"the host %s already has a site (%s)", host, first.position())
+		} else {
+			hosts[host] = o.place("wwwroot")
+		}
+		if s.Wwwroot.Scheme() == "http" && !s.Wwwroot.Loopback() {
+			o.warnf(o.place("wwwroot"), "%s is served without TLS: anybody on the way can take over its sessions", s.Wwwroot)
+		}
+	}
+	if o.require("upstream", "a site", "upstream: the address of the Moodle behind, such as http://127.0.0.1:8081") &&
+		s.Upstream != nil && loops(c.Listen, s.Upstream) {
+		o.errorf(o.place("upstream"), "give the address of the web server behind",
+			"the upstream is the gateway itself, which listens on %s", c.Listen)
+	}
+	if s.KeyFile != "" {
+		o.readSecret("key", s.KeyFile)
+	}
+	s.Identity = o.identity(c)
+	r.peers(o, s)
+}
+
+var cookieName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$") // RFC 6265, section 4.1.1
+
+// identity reads the identity source of a site. Without one it is
+// moodle-redis if there is a Redis that may hold Moodle's sessions, else
+// moodle-web.
+func (o object) identity(c *Config) Identity {
+	shared := c.Redis != nil && !c.Redis.Embedded
+	o = o.sub("identity", identityFields)
+	source := MoodleWeb
+	if o.has("redis") || shared {
+		source = MoodleRedis
+	}
+	id := Identity{
+		Source:          o.choice("source", source, MoodleRedis, MoodleWeb),
+		Cookie:          o.text("cookie", DefaultCookie),
+		MnetLocalhostID: o.number("mnet_localhost_id", 1, 1, 1<<53),
+		MFA:             o.flag("mfa"),
+		Prefix:          o.text("prefix", ""),
+		SessionTimeout:  o.duration("session_timeout", DefaultSessionTimeout),
+		Layout:          o.choice("layout", LayoutAuto, LayoutAuto, Layout45, Layout41),
+	}
+	if !cookieName.MatchString(id.Cookie) {
+		o.errorf(o.place("cookie"), "Moodle calls it MoodleSession and appends $CFG->sessioncookie",
+			"%q is not the name of a cookie", id.Cookie)
+	}
+	id.Token, id.TokenFile, id.TokenEnv = o.secret("token_file", "token_env")
+	unused := []string{"token_file", "token_env"}
+	if id.Source == MoodleWeb {
+		unused = []string{"redis", "prefix", "session_timeout", "layout"}
+	}
+	for _, key := range unused {
+		if o.has(key) {
+			o.warnf(o.place(key), "%q does nothing with the identity source %s", key, id.Source)
+		}
+	}
+	if v := o.get("redis"); v != nil {
+		id.Redis, _ = o.redis(v, `"redis"`)
+	} else if shared {
+		id.Redis = c.Redis
+	}
+	switch {
+	case id.Source == MoodleWeb:
+		id.Redis = nil
+	case id.Redis != nil && id.Redis.Embedded:
+		o.errorf(o.place("redis"), "give the Redis of Moodle's $CFG->session_redis_host",
+			"Moodle cannot keep its sessions in the embedded Redis")
+	case id.Redis == nil && c.Redis != nil && !o.has("redis"):
+		o.errorf(o.place("source"), "add redis: with the Redis of Moodle's $CFG->session_redis_host, or use the source moodle-web",
+			"moodle-redis needs the Redis that has Moodle's sessions, and the gateway's own one is embedded")
+	}
+	return id
+}
