@@ -26,7 +26,9 @@ func ParseFingerprint(s string) (Fingerprint, error) {
 	if !ok || err != nil || len(b) != len(f) {
 		return f, fmt.Errorf("%q is not SHA256: and 64 hexadecimal digits", s)
 	}
-	copy(f[:], b)
+	if copy(f[:], b); f.IsZero() {
+		return f, errors.New("a fingerprint of noughts is no fingerprint")
+	}
 	return f, nil
 }
 

@@ -45,7 +45,7 @@ func TestACertificateOfARealMoodle(t *testing.T) {
 }
 
 func TestParseFingerprintRefuses(t *testing.T) {
-	for _, s := range []string{"", "SHA256:", "SHA256:00", "MD5:00", strings.Repeat("00", 32), "SHA256:" + strings.Repeat("0g", 32)} {
+	for _, s := range []string{"", "SHA256:", "SHA256:00", "MD5:00", strings.Repeat("00", 32), "SHA256:" + strings.Repeat("0g", 32), "SHA256:" + strings.Repeat("0", 64)} {
 		if _, err := gateway.ParseFingerprint(s); err == nil {
 			t.Errorf("ParseFingerprint(%q) succeeded", s)
 		}

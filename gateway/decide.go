@@ -22,7 +22,7 @@ const maxQuery = 16 << 10
 // be unescaped is refused, since two readers might take different values.
 func ParseQuery(raw string) (Query, Rule) {
 	if len(raw) > maxQuery {
-		return Query{}, RuleTooLong
+		return Query{}, RuleQueryTooLong
 	}
 	var q Query
 	var seen [3]bool

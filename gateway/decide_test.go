@@ -32,7 +32,7 @@ func TestParseQuery(t *testing.T) {
 		{"a repeated wantsurl", "hostid=3&wantsurl=/a&wantsurl=/a", gateway.Query{}, "repeated"},
 		{"a name repeated in escapes", "hostid=3&hosti%64=4", gateway.Query{}, "repeated"},
 		{"a broken escape", "hostid=3&wantsurl=%zz", gateway.Query{}, "bad-query"},
-		{"64 KB", "wantsurl=" + strings.Repeat("a", 64<<10), gateway.Query{}, "too-long"},
+		{"64 KB", "wantsurl=" + strings.Repeat("a", 64<<10), gateway.Query{}, "query-too-long"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -112,6 +112,10 @@ func NewAllowlist(peers ...*Peer) (*Allowlist, error) {
 // Peers returns all peers in the order of the configuration.
 func (l *Allowlist) Peers() []*Peer { return l.peers }
 
+// Exact returns the peer with exactly this wwwroot or alias, as MNet messages
+// name it (protocol page, section 1).
+func (l *Allowlist) Exact(wwwroot string) *Peer { return l.byName[wwwroot] }
+
 // Find returns the peer that a hostwwwroot parameter means, in any spelling
 // that means one: its wwwroot or an alias, in upper or lower case, with a
 // trailing slash, without scheme (then https is tried before http).

@@ -24,6 +24,8 @@ const (
 	RulePeerGrant     Rule = "peer-grant"     // on the allowlist, but not granted sign-on
 	RuleRepeated      Rule = "repeated"       // a parameter is given more than once
 	RuleBadQuery      Rule = "bad-query"      // the query of the request cannot be read
+	RuleQueryTooLong  Rule = "query-too-long" // over 16 KiB
+	RuleTooMany       Rule = "too-many"       // more jumps wait for a login than this address or site may have
 )
 
 // Rules that refuse a target.

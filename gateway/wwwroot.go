@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -95,6 +97,23 @@ func (w Wwwroot) Loopback() bool {
 	addr, err := netip.ParseAddr(name)
 	return err == nil && addr.IsLoopback()
 }
+
+// CookieName returns the name of one of our own cookies for the site. It
+// holds an id of the site, since cookies ignore ports and paths and two sites
+// may share a host name. On https the prefix keeps other hosts of the domain
+// from setting it (RFC 6265bis, section 4.1.3.2).
+func (w Wwwroot) CookieName(what string) string {
+	sum := sha256.Sum256([]byte(w.s))
+	name := CookiePrefix + what + "-" + hex.EncodeToString(sum[:4])
+	if w.Scheme() == "https" {
+		name = "__Host-" + name
+	}
+	return name
+}
+
+// CookiePrefix begins the names of all our cookies, after "__Host-" if that
+// is there. None of them ever reaches the Moodle behind.
+const CookiePrefix = "jumpgate-"
 
 // MarshalText and UnmarshalText let a Wwwroot travel in JSON and YAML.
 func (w Wwwroot) MarshalText() ([]byte, error) { return []byte(w.s), nil }
