@@ -122,13 +122,6 @@ const (
 	MoodleWeb   = "moodle-web"   // Moodle's own pages, asked with the browser's cookie
 )
 
-// The layouts of Moodle's sessions in Redis.
-const (
-	LayoutAuto = "auto" // recognise it session by session
-	Layout45   = "4.5"  // a hash per session
-	Layout41   = "4.1"  // a string per session
-)
-
 // Identity says how the gateway learns who a browser's Moodle session
 // belongs to.
 type Identity struct {
@@ -142,7 +135,6 @@ type Identity struct {
 	Redis          *Redis        // where Moodle keeps its sessions; Config.Redis itself if it is the same
 	Prefix         string        // Moodle's session_redis_prefix
 	SessionTimeout time.Duration // Moodle's sessiontimeout
-	Layout         string        // LayoutAuto, Layout45 or Layout41
 
 	// What follows is for MoodleWeb.
 

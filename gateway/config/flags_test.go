@@ -45,7 +45,7 @@ func TestFlagsAreEnoughForOneSite(t *testing.T) {
 			UpstreamTimeout: 5 * time.Minute,
 			Identity: Identity{
 				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
-				SessionTimeout: 8 * time.Hour, Layout: "auto",
+				SessionTimeout: 8 * time.Hour,
 			},
 			TimestampWindow: 5 * time.Minute,
 			Peers:           peers,

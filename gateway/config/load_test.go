@@ -64,7 +64,7 @@ func TestWhatAFileLeavesOutHasADefault(t *testing.T) {
 			UpstreamTimeout: 5 * time.Minute,
 			Identity: Identity{
 				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
-				SessionTimeout: 8 * time.Hour, Layout: "auto",
+				SessionTimeout: 8 * time.Hour,
 			},
 			TimestampWindow: 5 * time.Minute,
 			Peers:           &gateway.Allowlist{},
@@ -107,7 +107,6 @@ sites:
       redis: rediss://reader@moodle-redis.internal/4
       prefix: "yes: #1 "
       session_timeout: 2h
-      layout: 4.1
     key: tls.key
     mnet: {timestamp_window: 90s}
     peers:
@@ -208,7 +207,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 				Redis: &Redis{
 					Addresses: []string{"moodle-redis.internal:6379"}, Username: "reader", Database: 4, TLS: &RedisTLS{},
 				},
-				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour, Layout: "4.1",
+				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour,
 			},
 			KeyFile:         in("tls.key"),
 			TimestampWindow: 90 * time.Second,
@@ -220,8 +219,8 @@ func TestAFileHoldsEverything(t *testing.T) {
 			UpstreamTimeout: 5 * time.Minute,
 			Identity: Identity{
 				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
-				SessionTimeout: 8 * time.Hour, Layout: "auto",
-				Token: "web-service-token", TokenEnv: "JUMPGATE_TEST_TOKEN",
+				SessionTimeout: 8 * time.Hour,
+				Token:          "web-service-token", TokenEnv: "JUMPGATE_TEST_TOKEN",
 			},
 			TimestampWindow: 5 * time.Minute,
 			Peers:           second,

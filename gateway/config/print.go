@@ -94,7 +94,6 @@ type identityDoc struct {
 	Redis           *redisDoc `yaml:"redis,omitempty"`
 	Prefix          string    `yaml:"prefix,omitempty"`
 	SessionTimeout  string    `yaml:"session_timeout,omitempty"`
-	Layout          string    `yaml:"layout,omitempty"`
 	TokenFile       string    `yaml:"token_file,omitempty"`
 	TokenEnv        string    `yaml:"token_env,omitempty"`
 }
@@ -154,12 +153,12 @@ func Print(w io.Writer, c *Config) error {
 	return err
 }
 
-func (c *Redis) doc() redisDoc {
+func (r *Redis) doc() redisDoc {
 	d := redisDoc{
-		Addresses: c.Addresses, MasterName: c.MasterName, Cluster: c.Cluster, Database: c.Database,
-		Username: c.Username, PasswordFile: c.PasswordFile, PasswordEnv: c.PasswordEnv,
+		Addresses: r.Addresses, MasterName: r.MasterName, Cluster: r.Cluster, Database: r.Database,
+		Username: r.Username, PasswordFile: r.PasswordFile, PasswordEnv: r.PasswordEnv,
 	}
-	if t := c.TLS; t != nil {
+	if t := r.TLS; t != nil {
 		d.TLS = &redisTLSDoc{CAFile: t.CAFile, Certificate: t.CertificateFile, Key: t.KeyFile, ServerName: t.ServerName}
 	}
 	return d
@@ -186,7 +185,7 @@ func (id *Identity) doc(c *Config) identityDoc {
 		d.TokenFile, d.TokenEnv = id.TokenFile, id.TokenEnv
 		return d
 	}
-	d.Prefix, d.SessionTimeout, d.Layout = id.Prefix, duration(id.SessionTimeout), id.Layout
+	d.Prefix, d.SessionTimeout = id.Prefix, duration(id.SessionTimeout)
 	if id.Redis != c.Redis {
 		redis := id.Redis.doc()
 		d.Redis = &redis

@@ -34,7 +34,7 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 		"Redis over TLS":             "redis: rediss://a" + minimal,
 		"a token":                    minimal + "    identity: {token_file: password}\n",
 		"a Redis of Moodle's":        minimal + "    identity: {redis: {url: 'redis://b', password_file: password}}\n",
-		"texts that look otherwise":  minimal + "    identity: {redis: 'redis://b', prefix: 'true', layout: '4.5'}\n",
+		"texts that look otherwise":  minimal + "    identity: {redis: 'redis://b', prefix: 'true', cookie: '4.5'}\n",
 		"a text like a comment":      minimal + "    identity: {redis: 'redis://b', prefix: ' #'}\n",
 		"a text like an alias":       minimal + "    identity: {redis: 'redis://b', prefix: '*a'}\n",
 		"a text in another alphabet": minimal + "    peers: [{wwwroot: 'https://a.example', name: 'Школа: «№1» \\ \"x\"'}]\n",

@@ -67,7 +67,6 @@ func (o object) identity(c *Config) Identity {
 		MFA:             o.flag("mfa"),
 		Prefix:          o.text("prefix", ""),
 		SessionTimeout:  o.duration("session_timeout", DefaultSessionTimeout),
-		Layout:          o.choice("layout", LayoutAuto, LayoutAuto, Layout45, Layout41),
 	}
 	if !cookieName.MatchString(id.Cookie) {
 		o.errorf(o.place("cookie"), "Moodle calls it MoodleSession and appends $CFG->sessioncookie",
@@ -76,7 +75,7 @@ func (o object) identity(c *Config) Identity {
 	id.Token, id.TokenFile, id.TokenEnv = o.secret("token_file", "token_env")
 	unused := []string{"token_file", "token_env"}
 	if id.Source == MoodleWeb {
-		unused = []string{"redis", "prefix", "session_timeout", "layout"}
+		unused = []string{"redis", "prefix", "session_timeout"}
 	}
 	for _, key := range unused {
 		if o.has(key) {

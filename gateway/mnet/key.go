@@ -164,15 +164,15 @@ func LoadOrCreateKey(file string, site gateway.Wwwroot, now time.Time) (key *Key
 }
 
 // LoadKey reads the key of site from a file: PEM or a pair as Moodle stores
-// it. It refuses a file that anybody but its owner may read, and a key whose
-// certificate does not name the site.
+// it. It refuses a file that anybody but its owner and group may read,
+// and a key whose certificate does not name the site.
 func LoadKey(file string, site gateway.Wwwroot) (*Key, error) {
 	b, info, err := readFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("key %s: its mode %04o lets others than its owner at it, not 0600", file, mode)
+	if mode := info.Mode().Perm(); mode&0o027 != 0 {
+		return nil, fmt.Errorf("key %s: its mode %04o lets others at it, not 0600 or 0640", file, mode)
 	}
 	key, err := ParseKey(b)
 	if err != nil {

@@ -216,7 +216,7 @@ func TestAKeyFileMustBeOursAlone(t *testing.T) {
 		site string
 		err  string
 	}{
-		"readable by the group":  {write("group", pem, 0o640), site.String(), "0640"},
+		"writable by the group":  {write("group", pem, 0o660), site.String(), "0660"},
 		"readable by the world":  {write("world", pem, 0o604), site.String(), "0604"},
 		"of another site":        {write("other", pem, 0o600), "http://sp.test", "another site"},
 		"cut off":                {write("short", pem[:len(pem)/2], 0o600), site.String(), "no PEM private key"},

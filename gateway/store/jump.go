@@ -3,7 +3,10 @@ package store
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -11,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gorilla/sessions"
+	"github.com/redis/go-redis/v9"
 
 	"jumpgate/gateway"
 )
@@ -92,6 +96,36 @@ func (st *Sessions) Jumps(session *sessions.Session) []Jump {
 	return jumps
 }
 
+// Ref names a planted jump in an address, after Save. It is good for finding
+// the jump when the browser's cookie has come to name another session, as
+// happens when two tabs begin at once; it gives nobody the session.
+func Ref(session *sessions.Session, j Jump) string { return j.ID + "." + hash(session.ID) }
+
+// splitRef returns the id of the jump and the hash of the session.
+func splitRef(ref string) (jumpID, session string, ok bool) {
+	jumpID, session, ok = strings.Cut(ref, ".")
+	decoded, err := base64.RawURLEncoding.DecodeString(session)
+	return jumpID, session, ok && err == nil && len(decoded) == sha256.Size && wellFormed(jumpID, jumpIDLength)
+}
+
+// Find returns the live jump that a reference from Ref names, or false. One
+// round trip, or none for a reference that cannot be one.
+func (st *Sessions) Find(ctx context.Context, ref string) (Jump, bool, error) {
+	id, session, ok := splitRef(ref)
+	if !ok {
+		return Jump{}, false, nil
+	}
+	text, err := st.site.r.client.HGet(ctx, st.site.key(kindSession, session), fieldJump+id).Result()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return Jump{}, false, nil
+	case err != nil:
+		return Jump{}, false, fail("find jump", err)
+	}
+	j, err := parseJump(id, text)
+	return j, err == nil && st.site.r.now().Before(j.Expires), nil
+}
+
 func parseJump(id, text string) (Jump, error) {
 	j := Jump{ID: id}
 	_, record, _ := strings.Cut(text, " ")
@@ -122,6 +156,19 @@ func (s *Site) Claim(ctx context.Context, sessionID, jumpID, login string, g Gra
 	if !wellFormed(sessionID, secretLength) || !wellFormed(jumpID, jumpIDLength) {
 		return "", false, nil
 	}
+	return s.claim(ctx, s.sessionKey(sessionID), jumpID, login, g)
+}
+
+// ClaimRef is Claim for a jump of another session, by its reference.
+func (s *Site) ClaimRef(ctx context.Context, ref, login string, g Grant) (token string, won bool, err error) {
+	jumpID, session, ok := splitRef(ref)
+	if !ok {
+		return "", false, nil
+	}
+	return s.claim(ctx, s.key(kindSession, session), jumpID, login, g)
+}
+
+func (s *Site) claim(ctx context.Context, sessionKey, jumpID, login string, g Grant) (token string, won bool, err error) {
 	if len(login) > maxLogin {
 		return "", false, fmt.Errorf("login is longer than %d bytes", maxLogin)
 	}
@@ -130,7 +177,7 @@ func (s *Site) Claim(ctx context.Context, sessionID, jumpID, login string, g Gra
 		return "", false, err
 	}
 	won, err = scriptClaim.Run(ctx, s.r.client,
-		[]string{s.sessionKey(sessionID), s.tokenKey(token)},
+		[]string{sessionKey, s.tokenKey(token)},
 		micros(s.r.now()), fieldJump+jumpID, login, record, tokenKept.Milliseconds()).Bool()
 	if err != nil || !won {
 		return "", false, fail("claim jump", err)

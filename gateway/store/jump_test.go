@@ -329,3 +329,53 @@ func TestDroppedJumpIsGoneAndItsLoginHonoured(t *testing.T) {
 		}
 	})
 }
+
+func TestJumpIsFoundByItsReferenceWithoutTheCookie(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		b := newBrowser(f.Site)
+		r := b.request()
+		session := b.Open(r, cookieName)
+		planted, err := b.Plant(session, peer, "/post")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.save(t, r, session); err != nil {
+			t.Fatal(err)
+		}
+		ref := Ref(session, planted)
+		if strings.Contains(ref, session.ID) {
+			t.Errorf("the reference %s tells the session", ref)
+		}
+		var found Jump
+		f.wantTrips(t, 1, func() {
+			var ok bool
+			if found, ok, err = b.Find(t.Context(), ref); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+		})
+		if found.Wantsurl != "/post" || found.ID != planted.ID {
+			t.Errorf("found %+v", found)
+		}
+		f.wantTrips(t, 0, func() {
+			for _, wrong := range []string{"", ".", planted.ID, planted.ID + ".x", "x." + hash(session.ID), planted.ID + "." + hash("")[:42], ref + "x", "../" + ref} {
+				if _, ok, err := b.Find(t.Context(), wrong); ok || err != nil {
+					t.Errorf("%q: %v, %v", wrong, ok, err)
+				}
+				if _, won, err := f.ClaimRef(t.Context(), wrong, "login", grant()); won || err != nil {
+					t.Errorf("claim %q: %v, %v", wrong, won, err)
+				}
+			}
+		})
+		for _, stranger := range []string{random(jumpIDLength) + "." + hash(session.ID), planted.ID + "." + hash("another")} {
+			if _, ok, err := b.Find(t.Context(), stranger); ok || err != nil {
+				t.Errorf("%q: %v, %v", stranger, ok, err)
+			}
+		}
+		if _, won, err := f.ClaimRef(t.Context(), ref, "login", grant()); !won || err != nil {
+			t.Fatalf("claim: %v, %v", won, err)
+		}
+		if _, ok, err := b.Find(t.Context(), ref); ok || err != nil {
+			t.Errorf("found again: %v, %v", ok, err)
+		}
+	})
+}
