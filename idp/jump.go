@@ -1,0 +1,85 @@
+package idp
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/store"
+)
+
+// Jump answers a GET or HEAD of the jump address (protocol page, section 7):
+// a learner who is logged in goes to the peer, one who is not to Moodle's
+// login page, from which Return takes them on. A HEAD is only decided.
+func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
+	query, rule := gateway.ParseQuery(r.URL.RawQuery)
+	if rule != gateway.RuleOK {
+		return Answer{Rule: rule, Refused: true}
+	}
+	a := p.decide(query)
+	if a.Refused || r.Method == http.MethodHead {
+		return a
+	}
+	session := moodle.RequestSession(r, p.Cookie)
+	var who gateway.Identity
+	if session != "" {
+		if who, a.Err = p.Source.Identity(r.Context(), p.browser(r, session)); a.Err != nil {
+			return a
+		}
+	}
+	if !who.LoggedIn() {
+		return p.remember(w, r, a, session, who)
+	}
+	a.Username = who.User.Username
+	if rule := who.Standing(); rule != gateway.RuleOK {
+		return a.refuse(rule)
+	}
+	token, err := p.Store.Mint(r.Context(), p.grant(r, a, who))
+	if err != nil {
+		a.Err = err
+		return a
+	}
+	return p.land(a, token)
+}
+
+// remember keeps a jump until its learner has logged in, and sends them to
+// the login page. The page's address names the jump, and so will the Referer
+// of the form that is sent from it.
+func (p *Provider) remember(w http.ResponseWriter, r *http.Request, a Answer, moodleSession string, who gateway.Identity) Answer {
+	browser := p.Browsers.Open(r, p.browserCookie)
+	jump, err := p.Browsers.Plant(browser, a.Peer.Wwwroot, a.Wantsurl)
+	if err != nil {
+		a.Err = err
+		return a
+	}
+	if moodleSession != "" && nobodys(who) {
+		browser.Values[fieldAnonymous] = loginMark(moodleSession)
+	}
+	switch err := p.Browsers.Save(r, w, browser); {
+	case errors.Is(err, store.ErrTooMany):
+		return a.refuse(gateway.RuleTooMany)
+	case err != nil:
+		a.Err = err
+		return a
+	}
+	a.Location = p.Site.String() + moodle.PageLogin + "?" + jumpParameter + "=" + url.QueryEscape(store.Ref(browser, jump))
+	return a
+}
+
+// grant returns what a token for this learner and peer stands for.
+func (p *Provider) grant(r *http.Request, a Answer, who gateway.Identity) store.Grant {
+	sum := sha1.Sum([]byte(r.UserAgent()))
+	return store.Grant{User: who.User, Peer: a.Peer.Wwwroot, UserAgent: hex.EncodeToString(sum[:])}
+}
+
+// land sends the learner to the peer with a token.
+func (p *Provider) land(a Answer, token string) Answer {
+	a.Landing = true
+	a.Location = a.Peer.Wwwroot.String() + a.Peer.Application.LandPath() +
+		"?token=" + token + "&idp=" + p.Site.String() + "&wantsurl=" + url.QueryEscape(a.Target.String())
+	return a
+}

@@ -1,0 +1,110 @@
+package idp_test
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/store"
+)
+
+func TestJump(t *testing.T) {
+	tests := []struct {
+		name, method, query, session string
+		rule                         gateway.Rule
+		refused, failed              bool
+		location                     string // a prefix
+	}{
+		{"a learner who is logged in lands", "GET", "hostwwwroot=https://sp.test&wantsurl=%2Fx%3Fd%3D1%23p2", adas, "path", false, false,
+			"https://sp.test/auth/mnet/land.php?token="},
+		{"without a wantsurl on the front page", "GET", "hostid=3", adas, "empty", false, false, "https://sp.test/auth/mnet/land.php?token="},
+		{"at a Mahara on its own address", "GET", "hostwwwroot=mahara.test", adas, "empty", false, false, "https://mahara.test/auth/xmlrpc/land.php?token="},
+		{"an anonymous one goes to the login page", "GET", "hostid=3&wantsurl=/x", anonymous, "path", false, false, "https://home.test/moodle/login/index.php?jumpgate="},
+		{"so does one without a session", "GET", "hostid=3&wantsurl=/x", "", "path", false, false, "https://home.test/moodle/login/index.php?jumpgate="},
+		{"so does a guest", "GET", "hostid=3&wantsurl=/x", guests, "path", false, false, "https://home.test/moodle/login/index.php?jumpgate="},
+		{"so does one whose second factor is missing", "GET", "hostid=3&wantsurl=/x", factors, "path", false, false, "https://home.test/moodle/login/index.php?jumpgate="},
+		{"a session that is no session id is nobody's", "GET", "hostid=3&wantsurl=/x", "../../evil", "path", false, false, "https://home.test/moodle/login/index.php?jumpgate="},
+		{"an administrator as somebody else stays", "GET", "hostid=3&wantsurl=/x", workers, "user-login-as", true, false, ""},
+		{"a refused target is refused before anybody is asked", "GET", "hostid=3&wantsurl=//evil.test", broken, "scheme-relative", true, false, ""},
+		{"an unknown peer", "GET", "hostwwwroot=https://evil.test", adas, "peer-unknown", true, false, ""},
+		{"no peer", "GET", "wantsurl=/x", adas, "peer-missing", true, false, ""},
+		{"a repeated parameter", "GET", "hostid=3&hostid=3", adas, "repeated", true, false, ""},
+		{"64 KB of query", "GET", "hostid=3&wantsurl=" + strings.Repeat("%2F", 21000), adas, "query-too-long", true, false, ""},
+		{"when Moodle cannot be asked, nobody jumps", "GET", "hostid=3&wantsurl=/x", broken, "path", false, true, ""},
+		{"a HEAD is decided and not done", "HEAD", "hostid=3&wantsurl=/x", adas, "path", false, false, ""},
+		{"a HEAD of a refused target is refused", "HEAD", "hostid=3&wantsurl=//x", adas, "scheme-relative", true, false, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			h := newHome(t, store.Limits{})
+			b := browser{"other": "x"}
+			if test.session != "" {
+				b["MoodleSession"] = test.session
+			}
+			w := httptest.NewRecorder()
+			a := h.Jump(w, b.request(test.method, "https://home.test/moodle/auth/mnet/jump.php?"+test.query))
+			if a.Rule != test.rule || a.Refused != test.refused || (a.Err != nil) != test.failed {
+				t.Errorf("rule %s, refused %v, error %v", a.Rule, a.Refused, a.Err)
+			}
+			if !strings.HasPrefix(a.Location, test.location) || (a.Location == "") != (test.location == "") {
+				t.Errorf("location %q, want %q…", a.Location, test.location)
+			}
+			if refused := test.refused || test.method == "HEAD"; refused && (h.trips.n.Load() != 0 || w.Header().Get("Set-Cookie") != "") {
+				t.Errorf("%d round trips, cookies %q", h.trips.n.Load(), w.Header()["Set-Cookie"])
+			}
+		})
+	}
+}
+
+func TestAJumpCostsOneRoundTrip(t *testing.T) {
+	h := newHome(t, store.Limits{})
+	for _, test := range []struct {
+		name string
+		b    browser
+	}{
+		{"logged in", browser{"MoodleSession": adas}},
+		{"anonymous", browser{"MoodleSession": anonymous}},
+	} {
+		h.jump(test.b, "/warm-up") // loads the script
+		for range 2 {              // the second time the browser has our cookie
+			before := h.trips.n.Load()
+			h.jump(test.b, "/x")
+			if got := h.trips.n.Load() - before; got != 1 {
+				t.Errorf("%s: %d round trips", test.name, got)
+			}
+		}
+	}
+}
+
+func TestFloodsWithoutCookiesAreCapped(t *testing.T) {
+	h := newHome(t, store.Limits{PerAddress: 3, PerSite: 100})
+	token, _ := landing(t, h.jump(browser{"MoodleSession": adas}, "/x"))
+	for i := range 3 {
+		if a := h.jump(browser{}, "/x"); a.Refused || a.Err != nil {
+			t.Fatalf("jump %d: %+v", i, a)
+		}
+	}
+	if a := h.jump(browser{}, "/x"); !a.Refused || a.Rule != gateway.RuleTooMany {
+		t.Errorf("the fourth browser of an address: %+v", a)
+	}
+	if a := h.jump(browser{"MoodleSession": adas}, "/x"); !a.Landing {
+		t.Errorf("a learner who is logged in: %+v", a)
+	}
+	if _, err := h.state.Redeem(t.Context(), [32]byte{1}, token); err != nil {
+		t.Errorf("a token from before the flood: %v", err)
+	}
+}
+
+func TestWithoutRedisNobodyJumps(t *testing.T) {
+	h := newHome(t, store.Limits{})
+	h.redis.Close()
+	for name, b := range map[string]browser{"logged in": {"MoodleSession": adas}, "anonymous": {}} {
+		if a := h.jump(b, "/x"); a.Err == nil || a.Location != "" {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	if a := h.jump(browser{}, "//evil.test"); a.Err != nil || !a.Refused {
+		t.Errorf("a refusal needs no Redis: %+v", a)
+	}
+}

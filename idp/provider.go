@@ -1,0 +1,86 @@
+// Package idp is the identity-provider role: it takes over the jump, finds
+// out who wants to leave, and sends them to a peer with a token that the peer
+// redeems here.
+package idp
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/store"
+)
+
+// Source says who a browser's Moodle session belongs to.
+type Source interface {
+	// Identity returns the zero Identity for nobody. An error means that
+	// the question could not be answered.
+	Identity(ctx context.Context, b moodle.Browser) (gateway.Identity, error)
+}
+
+// forgetter is a Source that remembers identities and has to be told when a
+// session ends or changes hands.
+type forgetter interface {
+	Forget(ctx context.Context, session string) error
+}
+
+// Options says what a Provider works with.
+type Options struct {
+	Site           gateway.Wwwroot
+	Peers          *gateway.Allowlist
+	Source         Source
+	Store          *store.Site
+	Browsers       *store.Sessions                  // our own sessions, which hold pending jumps
+	Cookie         string                           // name of Moodle's session cookie
+	SessionTimeout time.Duration                    // told to peers
+	Client         func(r *http.Request) netip.Addr // the browser's address
+}
+
+// Provider is the identity provider of one site.
+type Provider struct {
+	Options
+	browserCookie string
+	forgetter     forgetter // nil if the source remembers nothing
+}
+
+// New returns the identity provider of a site.
+func New(o Options) *Provider {
+	p := &Provider{Options: o, browserCookie: o.Site.CookieName("browser")}
+	p.forgetter, _ = o.Source.(forgetter)
+	return p
+}
+
+// Answer is what became of a request that may send a learner to a peer. It is
+// filled on the way and turned into a response, a log line and metrics in one
+// place, web.
+type Answer struct {
+	Location string // answer with a 303 to it; empty for a page
+	Landing  bool   // Location is a peer's landing address, not our login page
+
+	Rule     gateway.Rule   // what decided
+	Refused  bool           // Rule refused
+	Peer     *gateway.Peer  // nil if not known
+	Target   gateway.Target // zero if refused
+	Wantsurl string         // as it came, for the record
+	Username string         // of who is logged in, if that was asked
+	Err      error          // Redis or Moodle could not be asked
+}
+
+func (a Answer) refuse(rule gateway.Rule) Answer {
+	a.Rule, a.Refused, a.Target = rule, true, gateway.Target{}
+	return a
+}
+
+// browser returns what an identity source may know of a request.
+func (p *Provider) browser(r *http.Request, session string) moodle.Browser {
+	return moodle.Browser{Session: session, Addr: p.Client(r), UserAgent: r.UserAgent()}
+}
+
+// decide makes an Answer of a decision.
+func (p *Provider) decide(query gateway.Query) Answer {
+	d := gateway.Decide(p.Peers, query)
+	return Answer{Rule: d.Rule, Refused: !d.Allow, Peer: d.Peer, Target: d.Target, Wantsurl: query.Wantsurl}
+}

@@ -1,0 +1,104 @@
+package sp
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"jumpgate/gateway"
+)
+
+// Homes remembers in a cookie which home a browser's learner comes from, so
+// that a deep link followed without a session can be taken there. The cookie
+// is a JWT that the site signs for itself; it proves nothing about a person
+// and is only ever used to choose among the peers of the allowlist.
+type Homes struct {
+	Site  gateway.Wwwroot
+	Peers *gateway.Allowlist
+	Key   [32]byte // HS256; the same for all gateways of the site
+	Now   func() time.Time
+}
+
+const (
+	homeLifetime = 180 * 24 * time.Hour
+	homeAudience = "jumpgate-home"
+)
+
+// homeClaims names the home as the subject.
+type homeClaims = jwt.RegisteredClaims
+
+// Cookie returns the cookie that remembers home.
+func (h *Homes) Cookie(home *gateway.Peer) (*http.Cookie, error) {
+	now := h.Now()
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, homeClaims{
+		Issuer:    h.Site.String(),
+		Audience:  jwt.ClaimStrings{homeAudience},
+		Subject:   home.Wwwroot.String(),
+		IssuedAt:  jwt.NewNumericDate(now),
+		ExpiresAt: jwt.NewNumericDate(now.Add(homeLifetime)),
+	}).SignedString(h.Key[:])
+	if err != nil {
+		return nil, fmt.Errorf("signing the remembered home: %w", err)
+	}
+	return &http.Cookie{
+		Name: h.Site.CookieName("home"), Value: token, Path: "/", MaxAge: int(homeLifetime / time.Second),
+		HttpOnly: true, Secure: h.Site.Scheme() == "https", SameSite: http.SameSiteLaxMode,
+	}, nil
+}
+
+// errNoHome says that a browser's home is not known.
+var errNoHome = errors.New("no home is remembered")
+
+// Home returns the home that a request's cookie names, if the cookie is our
+// own, not expired, and the home is still a peer.
+func (h *Homes) Home(r *http.Request) (*gateway.Peer, error) {
+	cookie, err := r.Cookie(h.Site.CookieName("home"))
+	if err != nil {
+		return nil, errNoHome
+	}
+	var claims homeClaims
+	_, err = jwt.ParseWithClaims(cookie.Value, &claims,
+		func(*jwt.Token) (any, error) { return h.Key[:], nil },
+		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
+		jwt.WithIssuer(h.Site.String()),
+		jwt.WithAudience(homeAudience),
+		jwt.WithExpirationRequired(),
+		jwt.WithTimeFunc(h.Now))
+	if err != nil {
+		return nil, fmt.Errorf("remembered home: %w", err)
+	}
+	home := h.Peers.Find(claims.Subject)
+	if home == nil {
+		return nil, fmt.Errorf("remembered home %q is no peer any more", claims.Subject)
+	}
+	return home, nil
+}
+
+// Lands reports whether a request is a landing, whose answer Remember wants
+// to see.
+func (h *Homes) Lands(r *http.Request) bool {
+	return r.Method == http.MethodGet && r.URL.Path == h.Site.Path()+gateway.Moodle.LandPath()
+}
+
+// Remember looks at the answer of the Moodle behind to a landing and adds the
+// cookie to one that succeeded: a redirect with a new session.
+func (h *Homes) Remember(r *http.Request, res *http.Response) {
+	if res.StatusCode != http.StatusSeeOther && res.StatusCode != http.StatusFound || len(res.Header["Set-Cookie"]) == 0 {
+		return
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return
+	}
+	home := h.Peers.Find(query.Get("idp"))
+	if home == nil {
+		return
+	}
+	if cookie, err := h.Cookie(home); err == nil {
+		res.Header.Add("Set-Cookie", cookie.String())
+	}
+}

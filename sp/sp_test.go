@@ -1,0 +1,164 @@
+package sp_test
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"jumpgate/gateway"
+	"jumpgate/sp"
+)
+
+func wwwroot(t testing.TB, s string) gateway.Wwwroot {
+	t.Helper()
+	w, err := gateway.ParseWwwroot(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func TestAJumpLinkDecidesToItsPage(t *testing.T) {
+	forum := &gateway.Peer{
+		Wwwroot: wwwroot(t, "https://forum.test:8443/moodle"), Application: gateway.Moodle,
+		Publish: []string{gateway.ServiceSSOIDP}, Subscribe: []string{gateway.ServiceSSOSP},
+	}
+	peers, err := gateway.NewAllowlist(forum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for application, path := range map[gateway.Application]string{gateway.Moodle: "/auth/mnet/jump.php", gateway.Mahara: "/auth/xmlrpc/jump.php"} {
+		home := &gateway.Peer{Wwwroot: wwwroot(t, "https://home.test"), Application: application}
+		for _, page := range []string{"/", "/mod/forum/discuss.php?d=1&parent=2#p3", "/a%20b?x[]=1&y=%23+&z=100%25#%C3%A4"} {
+			target, rule := gateway.ParseTarget(forum, page)
+			if target.URL() == "" {
+				t.Fatal(rule)
+			}
+			link := sp.JumpLink(home, forum.Wwwroot, target)
+			query, ok := strings.CutPrefix(link, "https://home.test"+path+"?")
+			if !ok {
+				t.Fatalf("link %s", link)
+			}
+			q, rule := gateway.ParseQuery(query)
+			if d := gateway.Decide(peers, q); rule != gateway.RuleOK || d.Target.URL() != "https://forum.test:8443/moodle"+page {
+				t.Errorf("%s decides to %q by %s", link, d.Target.URL(), d.Rule)
+			}
+		}
+	}
+}
+
+// homes is a forum's memory of homes, at a time that stands still.
+func homes(t testing.TB, site string) *sp.Homes {
+	peers, err := gateway.NewAllowlist(
+		&gateway.Peer{Wwwroot: wwwroot(t, "https://home.test")},
+		&gateway.Peer{Wwwroot: wwwroot(t, "https://other.test")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1795336536, 0)
+	return &sp.Homes{Site: wwwroot(t, site), Peers: peers, Key: [32]byte{1, 2, 3}, Now: func() time.Time { return now }}
+}
+
+func TestAHomeIsRememberedWhenSomebodyLands(t *testing.T) {
+	tests := []struct {
+		name     string
+		query    string
+		status   int
+		cookie   string
+		remember bool
+	}{
+		{"a landing", "token=x&idp=" + url.QueryEscape("https://home.test") + "&wantsurl=/x", 303, "MoodleSession=abc", true},
+		{"a landing that failed", "token=x&idp=https://home.test", 404, "MoodleSession=abc", false},
+		{"a redirect without a session", "token=x&idp=https://home.test", 303, "", false},
+		{"somebody who is no peer", "token=x&idp=https://evil.test", 303, "MoodleSession=abc", false},
+		{"nobody", "token=x", 303, "MoodleSession=abc", false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			h := homes(t, "https://forum.test")
+			r := httptest.NewRequest("GET", "https://forum.test/auth/mnet/land.php?"+test.query, nil)
+			if !h.Lands(r) {
+				t.Fatal("is no landing")
+			}
+			res := &http.Response{StatusCode: test.status, Header: http.Header{}}
+			if test.cookie != "" {
+				res.Header.Set("Set-Cookie", test.cookie)
+			}
+			before := len(res.Header["Set-Cookie"])
+			h.Remember(r, res)
+			added := res.Header["Set-Cookie"][before:]
+			if len(added) == 1 != test.remember {
+				t.Fatalf("cookies added: %q", added)
+			}
+			if !test.remember {
+				return
+			}
+			c, err := http.ParseSetCookie(added[0])
+			if err != nil || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || !strings.HasPrefix(c.Name, "__Host-jumpgate-home-") {
+				t.Errorf("cookie %+v, %v", c, err)
+			}
+			back := httptest.NewRequest("GET", "https://forum.test/", nil)
+			back.AddCookie(c)
+			if home, err := h.Home(back); err != nil || home.Wwwroot.String() != "https://home.test" {
+				t.Errorf("remembered %v, %v", home, err)
+			}
+		})
+	}
+}
+
+func TestAForgedHomeIsNotBelieved(t *testing.T) {
+	h := homes(t, "https://forum.test")
+	good, err := h.Cookie(h.Peers.Find("https://home.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := jwt.RegisteredClaims{
+		Issuer: "https://forum.test", Audience: jwt.ClaimStrings{"jumpgate-home"}, Subject: "https://other.test",
+		ExpiresAt: jwt.NewNumericDate(h.Now().Add(time.Hour)),
+	}
+	sign := func(method jwt.SigningMethod, key any, change func(*jwt.RegisteredClaims)) string {
+		c := claims
+		if change != nil {
+			change(&c)
+		}
+		s, err := jwt.NewWithClaims(method, c).SignedString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	part := strings.Split(good.Value, ".")
+	tests := []struct {
+		name, value string
+		ok          bool
+	}{
+		{"our own", good.Value, true},
+		{"signed by us for another home that is a peer", sign(jwt.SigningMethodHS256, h.Key[:], nil), true},
+		{"signed with another key", sign(jwt.SigningMethodHS256, []byte("x"), nil), false},
+		{"not signed", sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil), false},
+		{"signed by another method", sign(jwt.SigningMethodHS512, h.Key[:], nil), false},
+		{"of another site", sign(jwt.SigningMethodHS256, h.Key[:], func(c *jwt.RegisteredClaims) { c.Issuer = "https://sp.test" }), false},
+		{"for another use", sign(jwt.SigningMethodHS256, h.Key[:], func(c *jwt.RegisteredClaims) { c.Audience = jwt.ClaimStrings{"x"} }), false},
+		{"expired", sign(jwt.SigningMethodHS256, h.Key[:], func(c *jwt.RegisteredClaims) { c.ExpiresAt = jwt.NewNumericDate(h.Now().Add(-time.Second)) }), false},
+		{"without an end", sign(jwt.SigningMethodHS256, h.Key[:], func(c *jwt.RegisteredClaims) { c.ExpiresAt = nil }), false},
+		{"no peer any more", sign(jwt.SigningMethodHS256, h.Key[:], func(c *jwt.RegisteredClaims) { c.Subject = "https://gone.test" }), false},
+		{"other claims under the old signature", part[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"https://other.test"}`)) + "." + part[2], false},
+		{"no token", "x", false},
+		{"nothing", "", false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			r := httptest.NewRequest("GET", "https://forum.test/", nil)
+			r.AddCookie(&http.Cookie{Name: good.Name, Value: test.value})
+			if home, err := h.Home(r); (err == nil) != test.ok || (home != nil) != test.ok {
+				t.Errorf("home %v, %v", home, err)
+			}
+		})
+	}
+}
