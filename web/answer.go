@@ -1,0 +1,93 @@
+package web
+
+import (
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"jumpgate/idp"
+)
+
+// answer turns what became of a jump into the response, one log line and the
+// metrics. step says where it came from: "jump" or "return".
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, step string, a idp.Answer, start time.Time) {
+	outcome := "login"
+	switch {
+	case a.Err != nil:
+		outcome = "error"
+		writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
+	case a.Refused:
+		outcome = "refused"
+		writeProblem(w, r, problemOf(a.Rule), site.Wwwroot.String(), refusal(a))
+	case a.Location == "": // a HEAD: decided, not done
+		outcome = "head"
+		w.Header().Set("Cache-Control", "no-store")
+	default:
+		if a.Landing {
+			outcome = "landed"
+		}
+		redirect(w, a.Location)
+	}
+
+	level := slog.LevelInfo
+	if a.Err != nil {
+		level = slog.LevelError
+	}
+	attrs := []slog.Attr{
+		slog.String("site", site.Wwwroot.String()),
+		slog.String("request", RequestID(r)),
+		slog.String("client", h.trust.Client(r).String()),
+		slog.String("step", step),
+		slog.String("outcome", outcome),
+		slog.String("rule", string(a.Rule)),
+		slog.Duration("took", time.Since(start)),
+	}
+	peer := ""
+	if a.Peer != nil {
+		peer = a.Peer.Wwwroot.String()
+		attrs = append(attrs, slog.String("peer", peer), slog.String("wantsurl", printable(a.Wantsurl)))
+	}
+	if a.Username != "" {
+		attrs = append(attrs, slog.String("user", a.Username))
+	}
+	if a.Err != nil {
+		attrs = append(attrs, slog.Any("error", a.Err))
+	}
+	h.log.LogAttrs(r.Context(), level, "jump", attrs...)
+	h.metrics.jumps.WithLabelValues(site.Wwwroot.String(), peer, outcome, string(a.Rule)).Inc()
+	h.metrics.jumpSeconds.WithLabelValues(site.Wwwroot.String(), step).Observe(time.Since(start).Seconds())
+}
+
+// redirect answers 303 without a body: the address holds a token, and what is
+// not written cannot be cached, saved or prefetched.
+func redirect(w http.ResponseWriter, location string) {
+	h := w.Header()
+	h.Set("Location", location)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// refusal returns what helps an administrator to see why.
+func refusal(a idp.Answer) []detail {
+	details := []detail{{"rule", string(a.Rule)}}
+	if a.Peer != nil {
+		details = append(details, detail{"site", a.Peer.Wwwroot.String()})
+	}
+	if a.Username != "" {
+		details = append(details, detail{"account", a.Username})
+	}
+	return details
+}
+
+// printable returns s with everything but printable ASCII escaped, cut at
+// 2 KB: a hostile target must not reach a terminal or a log reader as it is.
+func printable(s string) string {
+	if len(s) > 2048 {
+		s = s[:2048]
+	}
+	quoted := strconv.QuoteToASCII(s)
+	return quoted[1 : len(quoted)-1]
+}

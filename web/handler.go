@@ -1,0 +1,131 @@
+// Package web is what a browser meets that is not Moodle: the router, the
+// pages, and the one place where decisions become responses, log lines and
+// metrics.
+package web
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/proxy"
+	"jumpgate/gateway/store"
+	"jumpgate/idp"
+	"jumpgate/sp"
+)
+
+// Site is a Moodle with everything that answers at its public address.
+type Site struct {
+	Wwwroot   gateway.Wwwroot
+	Proxy     *proxy.Proxy // everything that is not ours
+	IDP       *idp.Provider
+	Homes     *sp.Homes
+	RPC       http.Handler // the MNet endpoint
+	PublicKey http.Handler
+
+	ours     http.Handler
+	requests prometheus.Counter
+}
+
+// Handler routes requests to sites by the host they name. Everything that is
+// not ours streams through to the Moodle behind.
+type Handler struct {
+	sites   map[string]*Site // by Host header
+	trust   proxy.Trust
+	log     *slog.Logger
+	metrics *Metrics
+}
+
+// NewHandler returns the handler of all sites.
+func NewHandler(sites []*Site, trust proxy.Trust, log *slog.Logger, metrics *Metrics) *Handler {
+	h := &Handler{sites: make(map[string]*Site, len(sites)), trust: trust, log: log, metrics: metrics}
+	for _, site := range sites {
+		site.ours = h.router(site)
+		site.requests = metrics.requests.WithLabelValues(site.Wwwroot.String())
+		h.sites[site.Wwwroot.Host()] = site
+		// The same address, with the port that browsers leave out.
+		port := ":80"
+		if site.Wwwroot.Scheme() == "https" {
+			port = ":443"
+		}
+		if !strings.HasSuffix(site.Wwwroot.Host(), port) {
+			h.sites[site.Wwwroot.Host()+port] = site
+		}
+	}
+	return h
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	identify(r, h.trust)
+	site := h.sites[r.Host]
+	if site == nil {
+		if site = h.sites[strings.ToLower(r.Host)]; site == nil {
+			writeProblem(w, r, noSuchSite, "", []detail{{"host", r.Host}})
+			return
+		}
+	}
+	switch {
+	case ours(site.Wwwroot, r.URL.Path):
+		site.ours.ServeHTTP(w, r)
+	case site.IDP.Expects(r):
+		site.Proxy.Serve(w, r, h.loginReturn(site))
+	case site.Homes.Lands(r), site.IDP.Watches(r):
+		site.Proxy.Serve(w, r, h.watch(site))
+	default:
+		site.Proxy.ServeHTTP(w, r)
+	}
+	site.requests.Inc()
+}
+
+// watch looks at what Moodle answers without ever changing what it says.
+func (h *Handler) watch(site *Site) proxy.Inspect {
+	return func(_ http.ResponseWriter, r *http.Request, res *http.Response) bool {
+		if site.Homes.Lands(r) {
+			site.Homes.Remember(r, res)
+		}
+		if site.IDP.Watches(r) {
+			if err := site.IDP.Watch(r, res); err != nil {
+				h.failed(r, site, "identity could not be forgotten", err)
+			}
+		}
+		return false
+	}
+}
+
+// failed logs what a page did not wait for. That Redis is down is said once,
+// by who watches it.
+func (h *Handler) failed(r *http.Request, site *Site, what string, err error) {
+	level := slog.LevelError
+	if errors.Is(err, store.ErrUnavailable) {
+		level = slog.LevelDebug
+	}
+	h.log.LogAttrs(r.Context(), level, what,
+		slog.String("site", site.Wwwroot.String()), slog.String("request", RequestID(r)), slog.Any("error", err))
+}
+
+// loginReturn lets the identity provider look at what Moodle answers a
+// browser that has a jump pending.
+func (h *Handler) loginReturn(site *Site) proxy.Inspect {
+	watch := h.watch(site)
+	return func(w http.ResponseWriter, r *http.Request, res *http.Response) bool {
+		watch(w, r, res)
+		start := time.Now()
+		answer, done := site.IDP.Return(w, r, res)
+		if !done {
+			if answer.Err != nil {
+				h.failed(r, site, "pending jump could not be taken up", answer.Err)
+			}
+			return false
+		}
+		for _, cookie := range res.Header["Set-Cookie"] {
+			w.Header().Add("Set-Cookie", cookie)
+		}
+		h.answer(w, r, site, "return", answer, start)
+		return true
+	}
+}

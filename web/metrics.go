@@ -1,0 +1,50 @@
+package web
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Metrics are what the gateway counts, for Prometheus.
+type Metrics struct {
+	registry    *prometheus.Registry
+	requests    *prometheus.CounterVec
+	jumps       *prometheus.CounterVec
+	jumpSeconds *prometheus.HistogramVec
+	calls       *prometheus.CounterVec
+	failures    *prometheus.CounterVec
+}
+
+// NewMetrics returns empty metrics. up tells whether Redis answers.
+func NewMetrics(up func() bool) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_requests_total", Help: "Requests, by the site that they were for.",
+		}, []string{"site"}),
+		jumps: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_jumps_total",
+			Help: "Jumps, by peer, outcome (landed, login, refused, head, error) and the rule that decided.",
+		}, []string{"site", "peer", "outcome", "rule"}),
+		jumpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "jumpgate_jump_seconds", Help: "Time to decide a jump, by step (jump, return).",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}, []string{"site", "step"}),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_rpc_total", Help: "MNet calls answered, by peer, method and why one was refused (ok if it was not).",
+		}, []string{"site", "peer", "method", "reason"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
+		}, []string{"site", "status"}),
+	}
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpSeconds, m.calls, m.failures,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
+			if up() {
+				return 1
+			}
+			return 0
+		}),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}

@@ -1,0 +1,97 @@
+package web
+
+import (
+	"net/http"
+
+	"jumpgate/gateway"
+)
+
+// problem is what a learner is told, in plain words, about a request that
+// does not end where it was meant to.
+type problem struct {
+	Status int
+	Title  string
+	Text   string // what happened
+	Advice string // what to do about it
+}
+
+const (
+	adviceLink  = "If the link came in a mail, tell the people who run the site that it came from; the details below help them."
+	adviceAdmin = "If you think this is wrong, tell your administrator; the details below help them."
+)
+
+var (
+	badLink = problem{http.StatusForbidden, "This link does not lead to a page",
+		"The address inside the link is not one that we may send you to.", adviceLink}
+	badRequest = problem{http.StatusBadRequest, "This link is damaged",
+		"It does not say clearly where it leads. Perhaps it was cut off or changed on its way to you.",
+		"Try to copy the whole link from the mail once more. " + adviceLink}
+	notYou = problem{http.StatusForbidden, "You cannot go there with this account", "", adviceAdmin}
+)
+
+// problems holds what differs from badLink, which every other rule that
+// refuses a target gets.
+var problems = map[gateway.Rule]problem{
+	gateway.RulePeerMissing:   badRequest,
+	gateway.RulePeerMalformed: badRequest,
+	gateway.RulePeerConflict:  badRequest,
+	gateway.RuleRepeated:      badRequest,
+	gateway.RuleBadQuery:      badRequest,
+	gateway.RuleQueryTooLong: {http.StatusRequestURITooLong, "This link is too long",
+		"A link to a page is never that long.", adviceLink},
+	gateway.RulePeerUnknown: {http.StatusNotFound, "We do not know this site",
+		"The link leads to a site that your institution is not connected with.", adviceAdmin},
+	gateway.RulePeerGrant: {http.StatusForbidden, "This site is closed to us at the moment",
+		"Your institution knows the site that the link leads to, but sign-on between the two is not switched on.", adviceAdmin},
+	gateway.RulePathNotAllowed: {http.StatusForbidden, "This page is not open to you",
+		"Your institution lets you visit parts of the site that the link leads to, but not this one.", adviceAdmin},
+	gateway.RuleTooMany: {http.StatusTooManyRequests, "Too many visitors at once",
+		"More people are on their way from here than we can take care of.", "Wait a few minutes, then follow the link again."},
+	gateway.RuleUserRemote: notYou.saying("Your account belongs to another institution. This site can only vouch for its own learners.",
+		"Log in at your own institution and follow the link from there."),
+	gateway.RuleUserLoginAs: notYou.saying("You are looking at this site as somebody else (“log in as”). Such a session does not leave the site.",
+		"Return to your own account and follow the link again."),
+	gateway.RuleUserSuspended: notYou.saying("Your account is suspended.", ""),
+	gateway.RuleUserDeleted:   notYou.saying("Your account was deleted.", ""),
+	gateway.RuleUserIncomplete: notYou.saying("Other sites need your first name, last name and mail address, and your account lacks one of them.",
+		"Fill them in on your profile page, then follow the link again."),
+}
+
+// saying returns p with other words; an empty advice keeps p's own.
+func (p problem) saying(text, advice string) problem {
+	p.Text = text
+	if advice != "" {
+		p.Advice = advice
+	}
+	return p
+}
+
+// problemOf returns the page for a rule that refuses.
+func problemOf(rule gateway.Rule) problem {
+	if p, ok := problems[rule]; ok {
+		return p
+	}
+	return badLink
+}
+
+// Problems that are not about a rule.
+var (
+	notReady = problem{http.StatusServiceUnavailable, "Not just now",
+		"We cannot send you to the other site at the moment, because a part of this site does not answer.",
+		"Wait a minute, then follow the link again."}
+	upstreamDown = problem{http.StatusBadGateway, "The site does not answer",
+		"The learning site behind this address is not reachable. It may be restarting.",
+		"Wait a minute, then reload this page."}
+	upstreamSlow = problem{http.StatusGatewayTimeout, "The site takes too long",
+		"The learning site behind this address did not answer in time.",
+		"Wait a minute, then reload this page."}
+	noSuchSite = problem{http.StatusNotFound, "There is no site at this address",
+		"This server does not know the name that you called it by.",
+		"Check the address."}
+	noSuchPage = problem{http.StatusNotFound, "There is no such page",
+		"The address is close to one that this server knows, but it is not one.",
+		"Check the address."}
+	wrongMethod = problem{http.StatusMethodNotAllowed, "That does not work here",
+		"This address is there to be visited, not to be sent something.",
+		"Follow the link again."}
+)
