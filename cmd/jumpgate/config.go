@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+
+	"jumpgate/gateway/config"
+)
+
+type configCommand struct {
+	Check configCheckCommand `cmd:"" help:"Read a configuration and say what is wrong with it."`
+	Print configPrintCommand `cmd:"" help:"Print a configuration with all defaults filled in and without secrets."`
+}
+
+type configCheckCommand struct {
+	Config string `short:"c" required:"" placeholder:"FILE" help:"Configuration file."`
+}
+
+// Run prints warnings, and one line if all is well.
+func (c configCheckCommand) Run(t *terminal) error {
+	loaded, err := config.Load(c.Config)
+	if err != nil {
+		return err
+	}
+	for _, warning := range loaded.Warnings {
+		fmt.Fprintf(t.stderr, "jumpgate: warning: %s\n", warning)
+	}
+	peers := 0
+	for _, site := range loaded.Sites {
+		peers += len(site.Peers.Peers())
+	}
+	_, err = fmt.Fprintf(t.stdout, "%s is good: sites %d, peers %d\n", c.Config, len(loaded.Sites), peers)
+	return err
+}
+
+type configPrintCommand struct {
+	Config string `short:"c" required:"" placeholder:"FILE" help:"Configuration file."`
+}
+
+// Run prints YAML.
+func (c configPrintCommand) Run(t *terminal) error {
+	loaded, err := config.Load(c.Config)
+	if err != nil {
+		return err
+	}
+	return config.Print(t.stdout, loaded)
+}

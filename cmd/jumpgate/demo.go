@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/config"
+	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/moodletest"
+	"jumpgate/gateway/proxy"
+	"jumpgate/sp"
+)
+
+type demoCommand struct {
+	IDPPort  int    `name:"idp-port" default:"8080" placeholder:"N" help:"Port of the home site (8080); 0 takes a free one."`
+	SPPort   int    `name:"sp-port" default:"8090" placeholder:"N" help:"Port of the forum (8090); 0 takes a free one."`
+	StateDir string `placeholder:"DIR" help:"Where keys are kept. Without one they are gone at the end."`
+	JSON     bool   `help:"Print one JSON object when ready."`
+	Verbose  bool   `short:"v" help:"Show the gateway's log."`
+}
+
+// Help explains more than fits a line.
+func (demoCommand) Help() string {
+	return "A stand-in home Moodle and a stand-in forum Moodle, both behind a real gateway with an embedded Redis, on this machine alone. Runs until it is interrupted."
+}
+
+// scene is what the demo prints when it is ready.
+type scene struct {
+	IDP      string `json:"idp"`
+	SP       string `json:"sp"`
+	DeepLink string `json:"deep_link"`
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+// Run serves the federation until the terminal's context ends.
+func (c demoCommand) Run(t *terminal) error {
+	if c.StateDir == "" {
+		dir, err := os.MkdirTemp("", "jumpgate-demo-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		c.StateDir = dir
+	}
+	log := slog.New(slog.DiscardHandler)
+	if c.Verbose {
+		log = slog.New(slog.NewTextHandler(t.stderr, nil))
+	}
+	ctx, stop := context.WithCancel(t.ctx)
+	d := &demo{log: log, stop: stop}
+	defer d.close()
+	if err := d.build(ctx, c); err != nil {
+		return err
+	}
+	if err := d.announce(t.stdout, c.JSON); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return d.failure()
+}
+
+// demo is a running federation.
+type demo struct {
+	log  *slog.Logger
+	stop context.CancelFunc
+
+	gateway *instance
+	closers []io.Closer // listeners
+	servers []*http.Server
+	running sync.WaitGroup
+	scene   scene
+
+	mu  sync.Mutex
+	err error // why a server ended before its time
+}
+
+// party is one side of the federation: a stand-in Moodle and the gateway's
+// listener in front of it.
+type party struct {
+	wwwroot gateway.Wwwroot
+	key     *mnet.Key
+	front   net.Listener // the public address
+	behind  net.Listener // the stand-in's own
+	site    *config.Site
+}
+
+// build starts everything. The home is called localhost and the forum
+// 127.0.0.1, so that they are two hosts to a browser.
+func (d *demo) build(ctx context.Context, c demoCommand) error {
+	home, err := d.party(ctx, c, "localhost", c.IDPPort)
+	if err != nil {
+		return err
+	}
+	forum, err := d.party(ctx, c, "127.0.0.1", c.SPPort)
+	if err != nil {
+		return err
+	}
+	if err := introduce(home, forum); err != nil {
+		return err
+	}
+	conf := &config.Config{
+		Redis: &config.Redis{Embedded: true}, StateDir: c.StateDir, Sites: []*config.Site{home.site, forum.site},
+	}
+	home.site.Identity.Redis, forum.site.Identity.Redis = conf.Redis, conf.Redis
+	if d.gateway, err = newInstance(ctx, conf, d.log); err != nil {
+		return err
+	}
+
+	password := strings.ToLower(rand.Text()[:10])
+	account := moodletest.SampleUser(password)
+	target, _ := gateway.ParseTarget(home.site.Peers.Peers()[0], moodletest.SampleDeepLink)
+	link := sp.JumpLink(forum.site.Peers.Peers()[0], forum.wwwroot, target)
+	d.scene = scene{home.wwwroot.String(), forum.wwwroot.String(), link, account.Username, password}
+
+	var journey moodletest.Journey
+	now := time.Now()
+	homeMoodle, err := moodletest.NewHome(moodletest.HomeOptions{
+		Wwwroot: home.wwwroot, Title: "Home College", CookieSuffix: home.suffix(), Users: []moodletest.User{account},
+		Sessions: moodletest.Sessions{Redis: d.gateway.redis.Client(), Prefix: home.site.Identity.Prefix},
+		Mails:    []moodletest.Mail{moodletest.SampleMail(link, now)},
+	})
+	if err != nil {
+		return err
+	}
+	forumMoodle, err := moodletest.NewForum(moodletest.ForumOptions{
+		Wwwroot: forum.wwwroot, Title: "Forum University", CookieSuffix: forum.suffix(), Key: forum.key,
+		Sessions: moodletest.Sessions{Redis: d.gateway.redis.Client(), Prefix: forum.site.Identity.Prefix},
+		Homes:    forum.site.Peers.Peers(), Discussions: moodletest.SampleDiscussions(now), Redirects: journey.Redirects,
+	})
+	if err != nil {
+		return err
+	}
+	d.serve(home.behind, homeMoodle)
+	d.serve(forum.behind, forumMoodle)
+	d.serve(home.front, journey.Watch("home", d.gateway.handler))
+	d.serve(forum.front, journey.Watch("the forum", d.gateway.handler))
+	return nil
+}
+
+// party takes the two addresses of a side and makes its key.
+func (d *demo) party(ctx context.Context, c demoCommand, host string, port int) (*party, error) {
+	front, err := proxy.Listen(ctx, "127.0.0.1:"+strconv.Itoa(port), 0)
+	if err != nil {
+		return nil, withHint(err, "choose other ports with --idp-port and --sp-port; 0 takes a free one")
+	}
+	behind, err := proxy.Listen(ctx, "127.0.0.1:0", 0)
+	if err != nil {
+		return nil, errors.Join(err, front.Close())
+	}
+	p := &party{front: front, behind: behind}
+	d.closers = append(d.closers, front, behind)
+	if p.wwwroot, err = gateway.ParseWwwroot(fmt.Sprintf("http://%s:%d", host, front.Addr().(*net.TCPAddr).Port)); err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(c.StateDir, stateName(p.wwwroot))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if p.key, _, err = mnet.LoadOrCreateKey(filepath.Join(dir, "key.pem"), p.wwwroot, time.Now()); err != nil {
+		return nil, err
+	}
+	name := strings.ReplaceAll(host, ".", "-")
+	p.site = &config.Site{
+		Wwwroot: p.wwwroot, Upstream: &url.URL{Scheme: "http", Host: behind.Addr().String()},
+		UpstreamTimeout: time.Minute, TimestampWindow: config.DefaultTimestampWindow,
+		Identity: config.Identity{
+			Source: config.MoodleRedis, Cookie: config.DefaultCookie + name, Prefix: "mdl_" + name + "_",
+			SessionTimeout: config.DefaultSessionTimeout, MnetLocalhostID: 1,
+		},
+	}
+	return p, nil
+}
+
+// suffix is the $CFG->sessioncookie of the stand-in.
+func (p *party) suffix() string {
+	return strings.TrimPrefix(p.site.Identity.Cookie, config.DefaultCookie)
+}
+
+// introduce makes the two sides peers, as two administrators would: the home
+// vouches for its learners, and the forum lets them in.
+func introduce(home, forum *party) error {
+	for _, side := range []struct {
+		at, peer           *party
+		publish, subscribe string
+	}{
+		{home, forum, gateway.ServiceSSOIDP, gateway.ServiceSSOSP},
+		{forum, home, gateway.ServiceSSOSP, gateway.ServiceSSOIDP},
+	} {
+		peers, err := gateway.NewAllowlist(&gateway.Peer{
+			Wwwroot: side.peer.wwwroot, HostID: 3, Application: gateway.Moodle, Certificate: side.peer.key.Certificate(),
+			Publish: []string{side.publish}, Subscribe: []string{side.subscribe},
+		})
+		if err != nil {
+			return err
+		}
+		side.at.site.Peers = peers
+	}
+	return nil
+}
+
+// serve runs a server on a listener until close.
+func (d *demo) serve(l net.Listener, h http.Handler) {
+	server := proxy.NewServer(h, d.log)
+	d.servers = append(d.servers, server)
+	d.running.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			d.mu.Lock()
+			d.err = err
+			d.mu.Unlock()
+			d.stop()
+		}
+	})
+}
+
+func (d *demo) failure() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}
+
+func (d *demo) close() {
+	d.stop()
+	for _, server := range d.servers {
+		server.Close()
+	}
+	for _, closer := range d.closers {
+		closer.Close() // those that no server took over
+	}
+	d.running.Wait()
+	if d.gateway != nil {
+		d.gateway.close()
+	}
+}
+
+// announce tells the reader what to do.
+func (d *demo) announce(out io.Writer, asJSON bool) error {
+	if asJSON {
+		encoder := json.NewEncoder(out)
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(d.scene)
+	}
+	_, err := fmt.Fprintf(out, `
+A federation is running on this machine.
+
+  home site   %s   (behind Jumpgate)
+  forum       %s
+
+Follow this link, as if it came in a mail from the forum:
+
+  %s
+
+and log in as
+
+  username    %s
+  password    %s
+
+Open the home site to see the mail itself. Press Ctrl-C to end.
+
+`, d.scene.IDP, d.scene.SP, d.scene.DeepLink, d.scene.Username, d.scene.Password)
+	return err
+}

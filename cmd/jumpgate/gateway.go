@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gorilla/sessions"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/config"
+	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/proxy"
+	"jumpgate/gateway/store"
+	"jumpgate/idp"
+	"jumpgate/sp"
+	"jumpgate/web"
+)
+
+// instance is a gateway put together from a configuration: what serve and
+// demo run.
+type instance struct {
+	log     *slog.Logger
+	redis   *store.Redis
+	metrics *web.Metrics
+	moodles []moodleRedis // Moodle's own ones
+
+	ctx        context.Context // of what runs in the background, until stop
+	stop       context.CancelFunc
+	background sync.WaitGroup
+
+	handler *web.Handler
+	proxies []*proxy.Proxy
+}
+
+// newInstance opens what a gateway needs and never changes while it runs.
+// Close ends it.
+func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*instance, error) {
+	opened, err := store.Open(redisOptions(c.Redis))
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	g := &instance{log: log, redis: opened}
+	g.metrics = web.NewMetrics(opened.Up)
+	g.ctx, g.stop = context.WithCancel(ctx)
+	g.background.Go(func() { opened.Watch(g.ctx, log) })
+	if c.Redis.Embedded {
+		log.Warn("redis is embedded: logins under way are lost when this process ends, and no second gateway can share them")
+	}
+	if err := g.load(c); err != nil {
+		g.close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// close ends what newInstance opened.
+func (g *instance) close() {
+	g.stop()
+	g.background.Wait()
+	for _, p := range g.proxies {
+		p.CloseIdle()
+	}
+	for _, m := range g.moodles {
+		m.client.Close()
+	}
+	g.redis.Close()
+}
+
+// load makes the handler of a configuration, and leaves the old one alone if
+// that fails.
+func (g *instance) load(c *config.Config) error {
+	var sites []*web.Site
+	var proxies []*proxy.Proxy
+	for _, s := range c.Sites {
+		site, err := g.site(c, s)
+		if err != nil {
+			return fmt.Errorf("site %s: %w", s.Wwwroot, err)
+		}
+		sites = append(sites, site)
+		proxies = append(proxies, site.Proxy)
+	}
+	for _, p := range g.proxies {
+		p.CloseIdle()
+	}
+	g.handler, g.proxies = web.NewHandler(sites, c.TrustedProxies, g.log, g.metrics), proxies
+	return nil
+}
+
+// site puts together what answers at a site's public address.
+func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
+	trust := proxy.Trust(c.TrustedProxies)
+	dir := filepath.Join(c.StateDir, stateName(s.Wwwroot))
+	if err := os.MkdirAll(filepath.Join(dir, "peers"), 0o700); err != nil {
+		return nil, withHint(err, "make the state directory writable, or name another one (state_dir, --state-dir)")
+	}
+	key, err := g.key(s, dir)
+	if err != nil {
+		return nil, err
+	}
+	state := g.redis.Site(s.Wwwroot)
+	source, err := g.source(c, s, state, key)
+	if err != nil {
+		return nil, err
+	}
+	behind, err := proxy.New(proxy.Options{
+		Upstream:              s.Upstream,
+		Site:                  s.Wwwroot,
+		Trust:                 trust,
+		RequestID:             web.RequestID,
+		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
+		ResponseHeaderTimeout: s.UpstreamTimeout,
+	})
+	if err != nil {
+		return nil, err
+	}
+	provider := idp.New(idp.Options{
+		Site: s.Wwwroot, Peers: s.Peers, Source: source, Store: state,
+		Browsers: state.Sessions(sessions.Options{
+			Path: "/", MaxAge: int(store.JumpLife / time.Second),
+			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
+		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
+		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
+	})
+	pins := g.pins(s, key, dir)
+	return &web.Site{
+		Wwwroot: s.Wwwroot,
+		Proxy:   behind,
+		IDP:     provider,
+		Homes:   &sp.Homes{Site: s.Wwwroot, Peers: s.Peers, Key: key.Derive("remembered home"), Now: time.Now},
+		RPC: &mnet.Server{
+			Site: s.Wwwroot, Keys: []*mnet.Key{key}, Methods: provider.Methods(), Replays: state,
+			Window: s.TimestampWindow, Addr: trust.Client,
+			Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
+				peer := s.Peers.Exact(wwwroot)
+				if peer == nil {
+					return nil, nil, nil
+				}
+				cert, err := pins.Certificate(ctx, peer)
+				return peer, cert, err
+			},
+			Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+		},
+		PublicKey: mnet.PublicKey(key),
+	}, nil
+}

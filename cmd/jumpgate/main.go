@@ -1,0 +1,130 @@
+// Command jumpgate is an identity-provider gateway for Moodle networks.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands is the command line: a field per command, each in a file of its
+// own.
+type commands struct {
+	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
+	Demo    demoCommand    `cmd:"" help:"Run a whole federation on this machine, to try a jump."`
+	Check   checkCommand   `cmd:"" help:"Say where a jump would land, or which rule refuses it."`
+	Session sessionCommand `cmd:"" help:"Look into Moodle's sessions."`
+	Config  configCommand  `cmd:"" help:"Check or print a configuration."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// terminal is what a command may read and write. Its context ends at SIGINT
+// and SIGTERM.
+type terminal struct {
+	ctx    context.Context
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	t := &terminal{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	os.Exit(t.run(os.Args[1:]))
+}
+
+// Exit codes.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// run executes a command line and returns the exit code.
+func (t *terminal) run(args []string) int {
+	var c commands
+	exited := -1
+	parser, err := kong.New(&c,
+		kong.Name("jumpgate"),
+		kong.Description("An identity-provider gateway for Moodle networks (MNet)."),
+		kong.Writers(t.stdout, t.stderr),
+		kong.Exit(func(code int) { exited = code }), // --help
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		panic(err) // the structs above are wrong
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exited >= 0 {
+		return exited
+	}
+	if err != nil {
+		t.report(err, "run jumpgate --help, or jumpgate COMMAND --help")
+		return exitUsage
+	}
+	err = parsed.Run(t)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errQuiet):
+	default:
+		t.report(err, "")
+	}
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// report prints an error once, and then what to do about it.
+func (t *terminal) report(err error, hint string) {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range all.Unwrap() {
+			t.report(one, hint)
+		}
+		return
+	}
+	fmt.Fprintf(t.stderr, "jumpgate: error: %v\n", err)
+	if hinted, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok && hinted.Hint() != "" {
+		hint = hinted.Hint()
+	}
+	if hint != "" {
+		fmt.Fprintf(t.stderr, "jumpgate: hint: %s\n", hint)
+	}
+}
+
+// errQuiet ends a command with exit code 1 when all has been said.
+var errQuiet = errors.New("")
+
+// hintedError is an error with advice.
+type hintedError struct {
+	error
+	hint string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+
+// Hint says what to do about the error.
+func (e *hintedError) Hint() string { return e.hint }
+
+func withHint(err error, hint string) error { return &hintedError{err, hint} }
+
+// usageError is a command line that cannot be meant.
+type usageError struct{ message, hint string }
+
+func (e *usageError) Error() string { return e.message }
+
+// Hint says how to call the command.
+func (e *usageError) Hint() string { return e.hint }

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"jumpgate/gateway/moodle"
+)
+
+type sessionCommand struct {
+	Show sessionShowCommand `cmd:"" help:"Say what a recorded Moodle session says about its user."`
+}
+
+type sessionShowCommand struct {
+	File        string `required:"" placeholder:"FILE" help:"Raw bytes of a sessdata field, or of a session string of Moodle 4.1; - for standard input."`
+	LocalhostID int64  `default:"1" placeholder:"N" help:"Moodle's mnet_localhost_id (1)."`
+}
+
+// maxSession is far above what Moodle puts into a session.
+const maxSession = 16 << 20
+
+// Run prints one JSON object.
+func (c sessionShowCommand) Run(t *terminal) error {
+	in := t.stdin
+	if c.File != "-" {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return withHint(err, "give the file with --file, or - for standard input")
+		}
+		defer f.Close()
+		in = f
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, maxSession+1))
+	if err != nil {
+		return err
+	}
+	if len(raw) > maxSession {
+		return withHint(errors.New("the session is larger than 16 MiB"), "give the value of one session, not a dump of all")
+	}
+	session, err := moodle.ParseSession(raw)
+	if trimmed, ok := bytes.CutSuffix(raw, []byte("\n")); ok && err != nil {
+		session, err = moodle.ParseSession(trimmed) // redis-cli adds a newline
+	}
+	if err != nil {
+		return withHint(fmt.Errorf("%s: %w", c.File, err), "record it with redis-cli --raw HGET PREFIXsession_SID sessdata")
+	}
+	return json.NewEncoder(t.stdout).Encode(session.Summary(c.LocalhostID))
+}

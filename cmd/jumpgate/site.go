@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/config"
+	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/store"
+	"jumpgate/idp"
+)
+
+// stateName is the directory of a site below the state directory: its
+// address, made fit for a file name, and enough of a hash to be unique.
+func stateName(w gateway.Wwwroot) string {
+	name := strings.NewReplacer("://", "-", "/", "-", ":", "-", "[", "", "]", "").Replace(w.String())
+	sum := sha256.Sum256([]byte(w.String()))
+	return name + "-" + hex.EncodeToString(sum[:4])
+}
+
+// key reads or makes the MNet key of a site.
+func (g *instance) key(s *config.Site, dir string) (*mnet.Key, error) {
+	if s.KeyFile != "" {
+		key, err := mnet.LoadKey(s.KeyFile, s.Wwwroot)
+		if err != nil {
+			return nil, withHint(err, "the file holds certificate and private key, in PEM or as Moodle stores them, and is readable by its owner alone")
+		}
+		return key, nil
+	}
+	key, created, err := mnet.LoadOrCreateKey(filepath.Join(dir, "key.pem"), s.Wwwroot, time.Now())
+	if err != nil {
+		return nil, withHint(err, "the state directory must be writable, and the key readable by its owner alone")
+	}
+	if created {
+		g.log.Info("made an MNet key", "site", s.Wwwroot.String(), "fingerprint", key.Certificate().Fingerprint().String())
+	}
+	if left := time.Until(key.Certificate().NotAfter); left < 28*24*time.Hour {
+		g.log.Warn("the MNet key of the site expires soon", "site", s.Wwwroot.String(), "notafter", key.Certificate().NotAfter)
+	}
+	return key, nil
+}
+
+// source returns what knows whose a Moodle session is.
+func (g *instance) source(c *config.Config, s *config.Site, state *store.Site, key *mnet.Key) (idp.Source, error) {
+	id := s.Identity
+	if id.Source == config.MoodleWeb {
+		token := string(id.Token)
+		return moodle.NewWeb(moodle.WebOptions{
+			Upstream: s.Upstream, Site: s.Wwwroot, Cookie: id.Cookie,
+			Token: func() string { return token },
+			MFA:   id.MFA, Cache: state.Cache("identity"), CacheKey: key.Derive("identity cache"),
+		}), nil
+	}
+	client, err := g.moodleRedis(c, id.Redis)
+	if err != nil {
+		return nil, err
+	}
+	return moodle.NewRedisSessions(moodle.RedisOptions{
+		Client: client, Prefix: id.Prefix, SessionTimeout: id.SessionTimeout, LocalHostID: id.MnetLocalhostID, MFA: id.MFA,
+	}), nil
+}
+
+// moodleRedis is a connection to a Redis where Moodle keeps its sessions.
+type moodleRedis struct {
+	config *config.Redis
+	client *store.Redis
+}
+
+// moodleRedis returns a client of the Redis where Moodle keeps its sessions:
+// our own one if it is the same. Clients outlive a reload, since requests may
+// still use them; there is one for each way to reach a Redis.
+func (g *instance) moodleRedis(c *config.Config, r *config.Redis) (redis.UniversalClient, error) {
+	if r == c.Redis {
+		return g.redis.Client(), nil
+	}
+	for _, m := range g.moodles {
+		if sameRedis(m.config, r) {
+			return m.client.Client(), nil
+		}
+	}
+	opened, err := store.Open(redisOptions(r))
+	if err != nil {
+		return nil, fmt.Errorf("moodle's redis: %w", err)
+	}
+	g.moodles = append(g.moodles, moodleRedis{r, opened})
+	return opened.Client(), nil
+}
+
+// sameRedis reports whether two configurations reach the same Redis in the
+// same way. What was loaded from the files that they name may differ.
+func sameRedis(a, b *config.Redis) bool {
+	x, y := *a, *b
+	if x.TLS != nil && y.TLS != nil {
+		s, t := *x.TLS, *y.TLS
+		s.Config, t.Config = nil, nil
+		x.TLS, y.TLS = &s, &t
+	}
+	return reflect.DeepEqual(x, y)
+}
+
+// redisOptions translates a configured Redis.
+func redisOptions(r *config.Redis) store.Options {
+	if r.Embedded {
+		return store.Options{Addr: store.Embedded}
+	}
+	o := store.Options{Addr: r.URL(), Username: r.Username, Password: string(r.Password), DB: r.Database}
+	if o.Addr == "" {
+		o.Addrs, o.MasterName, o.Cluster = r.Addresses, r.MasterName, r.Cluster
+	}
+	if r.TLS != nil {
+		o.TLS = r.TLS.Config
+	}
+	return o
+}
+
+// pins returns the certificates of a site's peers, and begins to fetch those
+// that nobody has pinned yet.
+func (g *instance) pins(s *config.Site, key *mnet.Key, dir string) *mnet.Pins {
+	client := &mnet.Client{Key: key, Site: s.Wwwroot, HTTP: &http.Client{Timeout: time.Minute}}
+	pins := &mnet.Pins{Dir: filepath.Join(dir, "peers"), Fetch: client.FetchCertificate, Log: g.log}
+	g.background.Go(func() {
+		for _, peer := range s.Peers.Peers() {
+			if peer.Certificate != nil || g.ctx.Err() != nil {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(g.ctx, 15*time.Second)
+			if _, err := pins.Certificate(ctx, peer); err != nil && g.ctx.Err() == nil {
+				g.log.LogAttrs(ctx, slog.LevelWarn, "a peer has no certificate yet: its learners cannot land until it answers",
+					slog.String("peer", peer.Wwwroot.String()), slog.Any("error", err))
+			}
+			cancel()
+		}
+	})
+	return pins
+}
