@@ -25,6 +25,7 @@ const (
 	RuleRepeated      Rule = "repeated"       // a parameter is given more than once
 	RuleBadQuery      Rule = "bad-query"      // the query of the request cannot be read
 	RuleQueryTooLong  Rule = "query-too-long" // over 16 KiB
+	RuleNotNavigation Rule = "not-navigation" // a picture, frame, script or prefetch asks, not a learner
 	RuleTooMany       Rule = "too-many"       // more jumps wait for a login than this address or site may have
 )
 

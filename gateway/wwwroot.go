@@ -44,6 +44,9 @@ func ParseWwwroot(s string) (Wwwroot, error) {
 	if i := strings.IndexByte(rest, '/'); i >= 0 {
 		authority, path = rest[:i], strings.TrimSuffix(rest[i:], "/")
 	}
+	if strings.Contains(authority, "@") { // perhaps a password: not to be repeated
+		return Wwwroot{}, errors.New("wwwroot has a user name before its host")
+	}
 	host, port, err := parseAuthority(scheme, authority)
 	if err != nil {
 		return Wwwroot{}, fmt.Errorf("wwwroot %q: %w", s, err)
@@ -89,9 +92,10 @@ func (w Wwwroot) Hostname() string {
 }
 
 // Loopback reports whether the site can be reached from this machine alone.
+// Names below localhost do not count: not every resolver keeps them at home.
 func (w Wwwroot) Loopback() bool {
 	name := w.Hostname()
-	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
+	if name == "localhost" {
 		return true
 	}
 	addr, err := netip.ParseAddr(name)

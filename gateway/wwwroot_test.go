@@ -55,6 +55,14 @@ func TestParseWwwrootRefuses(t *testing.T) {
 	}
 }
 
+func TestParseWwwrootRepeatsNoPassword(t *testing.T) {
+	for _, in := range []string{"http://u:s3cr3t@h", "https://u:s3cr3t@h:8080/x", "http://s3cr3t@h"} {
+		if _, err := gateway.ParseWwwroot(in); err == nil || strings.Contains(err.Error(), "s3cr3t") {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+}
+
 func TestWwwrootParts(t *testing.T) {
 	tests := []struct {
 		in, origin, scheme, host, hostname, path string
@@ -65,7 +73,7 @@ func TestWwwrootParts(t *testing.T) {
 		{"http://[::1]:8080/m", "http://[::1]:8080", "http", "[::1]:8080", "::1", "/m", true},
 		{"http://[::1]", "http://[::1]", "http", "[::1]", "::1", "", true},
 		{"http://127.8.9.1", "http://127.8.9.1", "http", "127.8.9.1", "127.8.9.1", "", true},
-		{"http://idp.localhost", "http://idp.localhost", "http", "idp.localhost", "idp.localhost", "", true},
+		{"http://idp.localhost", "http://idp.localhost", "http", "idp.localhost", "idp.localhost", "", false},
 		{"http://localhost.example.org", "http://localhost.example.org", "http", "localhost.example.org", "localhost.example.org", "", false},
 	}
 	for _, test := range tests {

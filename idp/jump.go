@@ -21,7 +21,12 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 		return Answer{Rule: rule, Refused: true}
 	}
 	a := p.decide(query)
-	if a.Refused || r.Method == http.MethodHead {
+	switch {
+	case a.Refused:
+		return a
+	case !navigation(r):
+		return a.refuse(gateway.RuleNotNavigation)
+	case r.Method == http.MethodHead:
 		return a
 	}
 	session := moodle.RequestSession(r, p.Cookie)

@@ -57,6 +57,34 @@ func TestJump(t *testing.T) {
 	}
 }
 
+func TestOnlyANavigationJumps(t *testing.T) {
+	for _, test := range []struct {
+		name, header, value string
+		jumps               bool
+	}{
+		{"a click", "Sec-Fetch-Dest", "document", true},
+		{"a browser that does not say", "Accept", "*/*", true},
+		{"a picture", "Sec-Fetch-Dest", "image", false},
+		{"a frame", "Sec-Fetch-Dest", "iframe", false},
+		{"a script", "Sec-Fetch-Dest", "empty", false},
+		{"a prefetch", "Sec-Purpose", "prefetch", false},
+		{"an older prefetch", "Purpose", "prefetch", false},
+		{"an older script", "X-Requested-With", "XMLHttpRequest", false},
+	} {
+		for _, session := range []string{adas, anonymous} {
+			h := newHome(t, store.Limits{})
+			b := browser{"MoodleSession": session}
+			r := b.request("GET", "https://home.test/moodle/auth/mnet/jump.php?hostid=3&wantsurl=/x")
+			r.Header.Set(test.header, test.value)
+			w := httptest.NewRecorder()
+			a := h.Jump(w, r)
+			if jumps := a.Location != ""; jumps != test.jumps || !jumps && (a.Rule != gateway.RuleNotNavigation || h.trips.n.Load() != 0) {
+				t.Errorf("%s by %s: %+v", test.name, session, a)
+			}
+		}
+	}
+}
+
 func TestAJumpCostsOneRoundTrip(t *testing.T) {
 	h := newHome(t, store.Limits{})
 	for _, test := range []struct {

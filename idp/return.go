@@ -18,23 +18,21 @@ import (
 func (p *Provider) Expects(r *http.Request) bool {
 	for _, line := range r.Header["Cookie"] {
 		if strings.Contains(line, p.browserCookie+"=") {
-			return topLevel(r)
+			return (r.Method == http.MethodGet || r.Method == http.MethodPost) && navigation(r)
 		}
 	}
 	return false
 }
 
-// topLevel reports whether a request can be what the learner looks at, not a
+// navigation reports whether a request can be what the learner looks at, not a
 // script's, a picture's or a frame's.
-func topLevel(r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodPost || r.Header.Get("X-Requested-With") != "" ||
-		r.Header.Get("Sec-Purpose") != "" || r.Header.Get("Purpose") != "" {
+func navigation(r *http.Request) bool {
+	h := r.Header
+	if h.Get("X-Requested-With") != "" || h.Get("Sec-Purpose") != "" || h.Get("Purpose") != "" {
 		return false
 	}
-	if dest := r.Header.Get("Sec-Fetch-Dest"); dest != "" {
-		return dest == "document"
-	}
-	return true
+	dest := h.Get("Sec-Fetch-Dest")
+	return dest == "" || dest == "document"
 }
 
 // Return looks at what Moodle answers a browser that has a jump pending, and
@@ -76,14 +74,27 @@ func (p *Provider) Return(w http.ResponseWriter, r *http.Request, res *http.Resp
 	if err == nil && !who.LoggedIn() {
 		p.keepName(r, res)
 		if nobodys(who) {
-			browser.Values[fieldAnonymous] = login
-			err = p.Browsers.Save(r, w, browser)
+			err = p.nobody(w, r, browser, login)
 		}
 	}
 	if err != nil || !who.LoggedIn() {
 		return Answer{Err: err}, false
 	}
 	return p.complete(w, r, browser, jump, login, who)
+}
+
+// nobody remembers that a session is nobody's. After a logout nothing is left
+// pending: the next to log in may be somebody else.
+func (p *Provider) nobody(w http.ResponseWriter, r *http.Request, browser *sessions.Session, login string) error {
+	if store.HonouredLogin(browser) != "" {
+		browser.Options.MaxAge = -1
+		return p.Browsers.Save(r, w, browser)
+	}
+	browser.Values[fieldAnonymous] = login
+	err := p.Browsers.Save(r, w, browser)
+	// The browser has the cookie, and this page may be one that caches share.
+	w.Header().Del("Set-Cookie")
+	return err
 }
 
 // mayComplete reports whether a request that does not change Moodle's session

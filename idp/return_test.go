@@ -2,6 +2,7 @@ package idp_test
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -221,6 +222,34 @@ func TestOfTwoCompletionsAtOnceOneWins(t *testing.T) {
 	wins.Range(func(_, _ any) bool { n++; return true })
 	if n != 1 {
 		t.Errorf("%d of 8 completions won", n)
+	}
+}
+
+func TestALogoutLeavesNothingPending(t *testing.T) {
+	h := newHome(t, store.Limits{})
+	b := browser{}
+	h.jump(b, "/one")
+	h.jump(b, "/two")
+	if _, done := h.answer(b, b.request("POST", login), 303, redirect("MoodleSession="+adas)); !done {
+		t.Fatal("the login did not finish a jump")
+	}
+	h.answer(b, b.request("GET", "https://home.test/moodle/login/logout.php"), 303, redirect("MoodleSession="+anonymous))
+	if a, done := h.answer(b, b.request("POST", login), 303, redirect("MoodleSession="+adas)); done {
+		t.Errorf("the next login became %+v", a)
+	}
+}
+
+func TestAPageForEverybodyCarriesNoCookieOfOurs(t *testing.T) {
+	h := newHome(t, store.Limits{})
+	b := browser{}
+	h.jump(b, "/x")
+	b["MoodleSession"] = anonymous
+	w := httptest.NewRecorder()
+	if _, done := h.Return(w, b.request("GET", "https://home.test/moodle/"), &http.Response{StatusCode: 200, Header: page()}); done {
+		t.Fatal("the jump took place")
+	}
+	if cookies := w.Header()["Set-Cookie"]; cookies != nil {
+		t.Errorf("cookies: %q", cookies)
 	}
 }
 

@@ -94,6 +94,9 @@ func (h *Homes) Remember(r *http.Request, res *http.Response) {
 	if err != nil {
 		return
 	}
+	if len(query["idp"]) != 1 { // PHP would take the last
+		return
+	}
 	home := h.Peers.Find(query.Get("idp"))
 	if home == nil {
 		return

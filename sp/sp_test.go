@@ -77,6 +77,7 @@ func TestAHomeIsRememberedWhenSomebodyLands(t *testing.T) {
 		{"a landing that failed", "token=x&idp=https://home.test", 404, "MoodleSession=abc", false},
 		{"a redirect without a session", "token=x&idp=https://home.test", 303, "", false},
 		{"somebody who is no peer", "token=x&idp=https://evil.test", 303, "MoodleSession=abc", false},
+		{"two homes", "token=x&idp=https://home.test&idp=https://other.test", 303, "MoodleSession=abc", false},
 		{"nobody", "token=x", 303, "MoodleSession=abc", false},
 	}
 	for _, test := range tests {

@@ -24,7 +24,7 @@ func NewAdmin(metrics *Metrics, ready func() string) http.Handler {
 		plain(w, http.StatusOK, "ready")
 	})
 	m.Path("/metrics").Methods(http.MethodGet).Handler(promhttp.HandlerFor(metrics.registry, promhttp.HandlerOpts{}))
-	return m
+	return withoutBody(m)
 }
 
 func plain(w http.ResponseWriter, status int, text string) {

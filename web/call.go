@@ -3,14 +3,19 @@ package web
 import (
 	"context"
 	"log/slog"
+	"sync"
+	"time"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/mnet"
 )
 
 // ObserveCalls returns what an MNet server of site calls after each request:
-// it turns what became of it into one log line and the metrics.
+// it turns what became of it into one log line and the metrics. Strangers can
+// send any number of messages that are nobody's, so of those one a second is
+// logged for each reason; all are counted.
 func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics) func(context.Context, mnet.Event) {
+	strangers := &quiet{last: map[string]time.Time{}}
 	return func(ctx context.Context, e mnet.Event) {
 		// Only what is verified names a peer in the metrics: anybody can
 		// claim to be one.
@@ -22,26 +27,52 @@ func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics) func
 			method = ""
 		}
 		metrics.calls.WithLabelValues(site.String(), peer, method, e.Reason).Inc()
-
-		level := slog.LevelInfo
-		if e.Reason != mnet.ReasonOK {
-			level = slog.LevelWarn
+		if !e.Verified && !strangers.mayLog(e.Reason, time.Now()) {
+			return
 		}
-		attrs := []slog.Attr{
-			slog.String("site", site.String()),
-			slog.String("client", e.Addr.String()),
-			slog.String("claimed", printable(e.Claimed)),
-			slog.Bool("verified", e.Verified),
-			slog.String("method", printable(e.Method)),
-			slog.String("reason", e.Reason),
-			slog.Duration("took", e.Duration),
-		}
-		if e.Fault != nil {
-			attrs = append(attrs, slog.Int("fault", e.Fault.Code))
-		}
-		if e.Err != nil {
-			attrs = append(attrs, slog.Any("error", e.Err))
-		}
-		log.LogAttrs(ctx, level, "call", attrs...)
+		log.LogAttrs(ctx, callLevel(e), "call", callAttrs(site, e)...)
 	}
+}
+
+func callLevel(e mnet.Event) slog.Level {
+	switch e.Reason {
+	case mnet.ReasonOK, mnet.ReasonUnknownMethod: // peers ask for what older sites had
+		return slog.LevelInfo
+	}
+	return slog.LevelWarn
+}
+
+func callAttrs(site gateway.Wwwroot, e mnet.Event) []slog.Attr {
+	attrs := []slog.Attr{
+		slog.String("site", site.String()),
+		slog.String("client", e.Addr.String()),
+		slog.String("claimed", printable(e.Claimed)),
+		slog.Bool("verified", e.Verified),
+		slog.String("method", printable(e.Method)),
+		slog.String("reason", e.Reason),
+		slog.Duration("took", e.Duration),
+	}
+	if e.Fault != nil {
+		attrs = append(attrs, slog.Int("fault", e.Fault.Code))
+	}
+	if e.Err != nil {
+		attrs = append(attrs, slog.Any("error", e.Err))
+	}
+	return attrs
+}
+
+// quiet lets one line a second pass for each of a few reasons.
+type quiet struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+func (q *quiet) mayLog(reason string, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if now.Sub(q.last[reason]) < time.Second {
+		return false
+	}
+	q.last[reason] = now
+	return true
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -62,9 +63,16 @@ func NewHandler(sites []*Site, trust proxy.Trust, log *slog.Logger, metrics *Met
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	identify(r, h.trust)
+	defer h.recovered(r)
+	if !wellFormedTarget(r) {
+		unread(w, r)
+		writeProblem(w, r, badAddress, "", nil)
+		return
+	}
 	site := h.sites[r.Host]
 	if site == nil {
 		if site = h.sites[strings.ToLower(r.Host)]; site == nil {
+			unread(w, r)
 			writeProblem(w, r, noSuchSite, "", []detail{{"host", r.Host}})
 			return
 		}
@@ -80,6 +88,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		site.Proxy.ServeHTTP(w, r)
 	}
 	site.requests.Inc()
+}
+
+// recovered logs a fault of ours and ends the connection. A proxied answer
+// that breaks off ends in a panic too, which is none.
+func (h *Handler) recovered(r *http.Request) {
+	switch p := recover(); p {
+	case nil:
+	case http.ErrAbortHandler:
+		panic(p)
+	default:
+		h.log.LogAttrs(r.Context(), slog.LevelError, "panic", slog.String("request", RequestID(r)),
+			slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // watch looks at what Moodle answers without ever changing what it says.

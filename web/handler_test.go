@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,7 +44,26 @@ type front struct {
 	upstream *httptest.Server
 	redis    *store.Redis
 	metrics  *web.Metrics
-	log      *bytes.Buffer
+	log      *logBuffer
+	rpc      http.HandlerFunc
+}
+
+// logBuffer is a log that many goroutines may write to and read.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func wwwroot(t testing.TB, s string) gateway.Wwwroot {
@@ -57,7 +77,7 @@ func wwwroot(t testing.TB, s string) gateway.Wwwroot {
 
 func newFront(t testing.TB, root string) *front {
 	t.Helper()
-	f := &front{log: &bytes.Buffer{}}
+	f := &front{log: &logBuffer{}, rpc: func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "rpc") }}
 	f.upstream = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Seen-Id", r.Header.Get("X-Request-Id"))
 		io.WriteString(w, "upstream "+r.RequestURI)
@@ -99,7 +119,7 @@ func newFront(t testing.TB, root string) *front {
 			SessionTimeout: time.Hour, Client: address,
 		}),
 		Homes:     &sp.Homes{Site: site, Peers: peers, Now: time.Now},
-		RPC:       http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "rpc") }),
+		RPC:       http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.rpc(w, r) }),
 		PublicKey: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "key") }),
 	}}, nil, log, f.metrics)
 	return f

@@ -45,6 +45,8 @@ var problems = map[gateway.Rule]problem{
 		"Your institution knows the site that the link leads to, but sign-on between the two is not switched on.", adviceAdmin},
 	gateway.RulePathNotAllowed: {http.StatusForbidden, "This page is not open to you",
 		"Your institution lets you visit parts of the site that the link leads to, but not this one.", adviceAdmin},
+	gateway.RuleNotNavigation: {http.StatusForbidden, "Please follow the link yourself",
+		"A jump to another site takes place when you click on its link, not inside another page.", "Open the link in a window of its own."},
 	gateway.RuleTooMany: {http.StatusTooManyRequests, "Too many visitors at once",
 		"More people are on their way from here than we can take care of.", "Wait a few minutes, then follow the link again."},
 	gateway.RuleUserRemote: notYou.saying("Your account belongs to another institution. This site can only vouch for its own learners.",
@@ -85,6 +87,8 @@ var (
 	upstreamSlow = problem{http.StatusGatewayTimeout, "The site takes too long",
 		"The learning site behind this address did not answer in time.",
 		"Wait a minute, then reload this page."}
+	badAddress = problem{http.StatusBadRequest, "This address is damaged",
+		"It has parts that no address of a page has.", "Type it in once more."}
 	noSuchSite = problem{http.StatusNotFound, "There is no site at this address",
 		"This server does not know the name that you called it by.",
 		"Check the address."}

@@ -41,6 +41,43 @@ func ours(root gateway.Wwwroot, requested string) bool {
 	return false
 }
 
+// wellFormedTarget reports whether the address of a request is one that we and
+// the server behind read alike: a path and a query. Go puts what it makes of
+// "x:http://host/path" elsewhere than into the path and leaves "#" in it; other
+// servers do not.
+func wellFormedTarget(r *http.Request) bool {
+	if r.URL.Opaque != "" || !strings.HasPrefix(r.URL.Path, "/") {
+		return false
+	}
+	for i := range len(r.RequestURI) {
+		if c := r.RequestURI[i]; c <= 0x20 || c == 0x7f || c == '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// unread prepares an answer that does not wait for the body of its request,
+// which net/http would read, without a limit of time, to keep the connection.
+func unread(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength == 0 {
+		return
+	}
+	w.Header().Set("Connection", "close")
+	rc := http.NewResponseController(w)
+	// Errors mean that this is HTTP/2, which never waits, or a test.
+	_ = rc.EnableFullDuplex()                               // answer before
+	_ = rc.SetReadDeadline(time.Now().Add(2 * time.Second)) // and not long after
+}
+
+// withoutBody is a handler that never looks at the body of a request.
+func withoutBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		unread(w, r)
+		next.ServeHTTP(w, r)
+	})
+}
+
 // containsFold reports whether s contains the lower-case ASCII word.
 func containsFold(s, word string) bool {
 	for i := 0; i+len(word) <= len(s); i++ {
@@ -55,17 +92,17 @@ func containsFold(s, word string) bool {
 func (h *Handler) router(site *Site) http.Handler {
 	root := site.Wwwroot.Path()
 	m := mux.NewRouter().SkipClean(true)
-	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).HandlerFunc(h.jump(site))
+	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.jump(site)))
 	m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
-	m.Path(root + publicKeyPath).Handler(site.PublicKey)
+	m.Path(root + publicKeyPath).Handler(withoutBody(site.PublicKey))
 	home := site.Wwwroot.String()
-	m.NotFoundHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	m.NotFoundHandler = withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, noSuchPage, home, nil)
-	})
-	m.MethodNotAllowedHandler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	}))
+	m.MethodNotAllowedHandler = withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", "GET, HEAD")
 		writeProblem(w, r, wrongMethod, home, nil)
-	})
+	}))
 	return m
 }
 

@@ -16,6 +16,7 @@ func UpstreamFailed(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics) fu
 		log.LogAttrs(r.Context(), slog.LevelWarn, "upstream did not answer",
 			slog.String("site", site.String()), slog.String("request", RequestID(r)),
 			slog.Int("status", status), slog.Any("error", err))
+		unread(w, r)
 		switch status {
 		case http.StatusBadGateway:
 			writeProblem(w, r, upstreamDown, "", nil)

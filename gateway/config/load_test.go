@@ -261,8 +261,10 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			[]string{"jumpgate.yaml:1:19: 0.0.0.0/0 trusts everybody to say who the client is"}},
 		{"a prefix for nothing", minimal + "    identity: {prefix: moodle_}\n" + peers,
 			[]string{`jumpgate.yaml:5:24: "prefix" does nothing with the identity source moodle-web`}},
-		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {token_file: password}\n" + peers,
-			[]string{`jumpgate.yaml:5:28: "token_file" does nothing with the identity source moodle-redis`}},
+		{"a second factor that nobody spoke of", "redis: redis://a" + minimal + "    identity: {prefix: mdl_}\n" + peers,
+			[]string{`jumpgate.yaml:5:15: "mfa" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true, or learners jump without it; else say mfa: false`}},
+		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,
+			[]string{`jumpgate.yaml:5:40: "token_file" does nothing with the identity source moodle-redis`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.name == "a peer without TLS" { // its certificate must name the address without TLS

@@ -82,6 +82,9 @@ func (o object) identity(c *Config) Identity {
 			o.warnf(o.place(key), "%q does nothing with the identity source %s", key, id.Source)
 		}
 	}
+	if id.Source == MoodleRedis && !o.has("mfa") {
+		o.warnf(o.place("mfa"), "\"mfa\" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true, or learners jump without it; else say mfa: false")
+	}
 	if v := o.get("redis"); v != nil {
 		id.Redis, _ = o.redis(v, `"redis"`)
 	} else if shared {

@@ -139,14 +139,15 @@ type exchange struct {
 // read returns the body of a proper POST.
 func (x *exchange) read(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	if r.Method != http.MethodPost {
+		w.Header().Set("Connection", "close") // whatever it has sent, nobody reads it
 		return nil, x.httpError(http.StatusMethodNotAllowed, ReasonNotPost, nil)
 	}
 	if r.ContentLength > MaxBody {
+		w.Header().Set("Connection", "close")
 		return nil, x.httpError(http.StatusRequestEntityTooLarge, ReasonTooLarge, nil)
 	}
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(time.Now().Add(readTime)) // an error means that w has none
-	defer control.SetReadDeadline(time.Time{})
 	body := http.MaxBytesReader(w, r.Body, MaxBody)
 	var buf bytes.Buffer
 	buf.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
@@ -155,8 +156,12 @@ func (x *exchange) read(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 		return nil, x.httpError(http.StatusRequestEntityTooLarge, ReasonTooLarge, nil)
 	}
 	if err != nil {
+		// The deadline stays, or the server would wait for the rest before
+		// it sends the answer.
+		w.Header().Set("Connection", "close")
 		return nil, x.httpError(http.StatusBadRequest, ReasonUnreadable, err)
 	}
+	control.SetReadDeadline(time.Time{})
 	return buf.Bytes(), true
 }
 
@@ -282,7 +287,7 @@ func (x *exchange) open(ctx context.Context, sealed *Sealed) []byte {
 		return nil
 	}
 	if err != nil {
-		return x.fault(ctx, FaultNotOpened, "None of this site's keys opens the message. Fetch its certificate again.", ReasonNotOpened, nil)
+		return x.fault(ctx, FaultNotOpened, "No key of this site opens the message. Fetch its certificate again.", ReasonNotOpened, nil)
 	}
 	x.sealed, x.key = true, x.Keys[opened.Key]
 	if rootOf(opened.Plaintext) != "signedmessage" {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -28,7 +29,7 @@ type WebOptions struct {
 	Cookie   string          // name of the session cookie, default DefaultCookie
 
 	// Transport carries the requests, as they are and without following
-	// redirects; default http.DefaultTransport.
+	// redirects; by default straight to the upstream.
 	Transport http.RoundTripper
 
 	// Token returns a web service token that may call
@@ -77,7 +78,15 @@ func NewWeb(o WebOptions) *Web {
 		o.Now = time.Now
 	}
 	if o.Transport == nil {
-		o.Transport = http.DefaultTransport
+		// Not the default one: that may send the learner's cookie to a proxy
+		// which the environment names.
+		o.Transport = &http.Transport{
+			DialContext:           (&net.Dialer{Timeout: webTimeout}).DialContext,
+			TLSHandshakeTimeout:   webTimeout,
+			MaxIdleConnsPerHost:   16,
+			IdleConnTimeout:       4 * time.Second, // below the 5 s of an Apache
+			ResponseHeaderTimeout: webTimeout,
+		}
 	}
 	return &Web{o: o}
 }
