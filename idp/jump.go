@@ -31,7 +31,9 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 	}
 	session := moodle.RequestSession(r, p.Cookie)
 	var who gateway.Identity
-	if session != "" {
+	if session == "" {
+		a.OtherCookie = moodle.OtherSession(r, p.Cookie)
+	} else {
 		if who, a.Err = p.Source.Identity(r.Context(), p.browser(r, session)); a.Err != nil {
 			return a
 		}

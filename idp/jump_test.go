@@ -85,6 +85,23 @@ func TestOnlyANavigationJumps(t *testing.T) {
 	}
 }
 
+func TestACookieOfAnotherNameIsNoticed(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		b     browser
+		other string
+	}{
+		{"no session", browser{"x": "y"}, ""},
+		{"the right one", browser{"MoodleSession": anonymous, "MoodleSessionx": adas}, ""},
+		{"another one", browser{"MoodleSessionhome": adas}, "MoodleSessionhome"},
+	} {
+		h := newHome(t, store.Limits{})
+		if a := h.jump(test.b, "/x"); a.OtherCookie != test.other || a.Landing {
+			t.Errorf("%s: %+v", test.name, a)
+		}
+	}
+}
+
 func TestAJumpCostsOneRoundTrip(t *testing.T) {
 	h := newHome(t, store.Limits{})
 	for _, test := range []struct {

@@ -67,6 +67,10 @@ type Answer struct {
 	Wantsurl string         // as it came, for the record
 	Username string         // of who is logged in, if that was asked
 	Err      error          // Redis or Moodle could not be asked
+
+	// OtherCookie is a cookie that looks like Moodle's session cookie, where
+	// the one that is configured is missing.
+	OtherCookie string
 }
 
 func (a Answer) refuse(rule gateway.Rule) Answer {

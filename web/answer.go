@@ -51,6 +51,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	if a.Username != "" {
 		attrs = append(attrs, slog.String("user", a.Username))
 	}
+	if a.OtherCookie != "" {
+		attrs = append(attrs, slog.String("hint", "the browser has the cookie "+printable(a.OtherCookie)+": is identity.cookie right?"))
+	}
 	if a.Err != nil {
 		attrs = append(attrs, slog.Any("error", a.Err))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"jumpgate/gateway/config"
+	"jumpgate/gateway/mnet"
 )
 
 type configCommand struct {
@@ -26,6 +27,11 @@ func (c configCheckCommand) Run(t *terminal) error {
 	}
 	peers := 0
 	for _, site := range loaded.Sites {
+		if site.KeyFile != "" {
+			if _, err := mnet.LoadKey(site.KeyFile, site.Wwwroot); err != nil {
+				return withHint(err, keyHint)
+			}
+		}
 		peers += len(site.Peers.Peers())
 	}
 	_, err = fmt.Fprintf(t.stdout, "%s is good: sites %d, peers %d\n", c.Config, len(loaded.Sites), peers)

@@ -30,12 +30,14 @@ func stateName(w gateway.Wwwroot) string {
 	return name + "-" + hex.EncodeToString(sum[:4])
 }
 
+const keyHint = "the file holds certificate and private key, in PEM or as Moodle stores them, and only its owner and group may read it"
+
 // key reads or makes the MNet key of a site.
 func (g *instance) key(s *config.Site, dir string) (*mnet.Key, error) {
 	if s.KeyFile != "" {
 		key, err := mnet.LoadKey(s.KeyFile, s.Wwwroot)
 		if err != nil {
-			return nil, withHint(err, "the file holds certificate and private key, in PEM or as Moodle stores them, and is readable by its owner alone")
+			return nil, withHint(err, keyHint)
 		}
 		return key, nil
 	}

@@ -66,6 +66,11 @@ func start(ctx context.Context, o options, name string, command func(address str
 
 func (c *contender) stop() {
 	_ = c.cmd.Cancel()
+	kill := time.AfterFunc(5*time.Second, func() {
+		fmt.Fprintf(os.Stderr, "bench: %s does not end, it is killed\n", c.name)
+		_ = c.cmd.Process.Kill()
+	})
+	defer kill.Stop()
 	_ = c.cmd.Wait()
 }
 

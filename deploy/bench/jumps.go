@@ -37,7 +37,7 @@ func jumps(ctx context.Context, o options) error {
 	gate, err := start(ctx, o, "jumpgate", func(own string) []string {
 		_, port, _ := net.SplitHostPort(own)
 		return []string{o.jumpgate, "serve", "--listen", own, "--admin-listen", "off", "--wwwroot", "http://localhost:" + port,
-			"--upstream", "http://" + own, // no page is asked for
+			"--upstream", "http://" + bare.address, // no page is asked for
 			"--peer", peer, "--state-dir", filepath.Join(o.dir, "jumps"),
 			"--redis", "redis://" + address, "--moodle-redis", "redis://" + address, "--moodle-prefix", sessionPrefix}
 	})

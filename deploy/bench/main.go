@@ -27,20 +27,22 @@ type options struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
+	var err error
+	if len(os.Args) > 3 && os.Args[1] == "server" {
+		// The small servers that it compares with are this program again.
+		err = server(os.Args[2], os.Args[3:])
+	} else {
+		err = run()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench: error:", err)
-		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) error {
-	// The small servers that it compares with are this program again.
-	if len(os.Args) > 2 && os.Args[1] == "server" {
-		return server(os.Args[2], os.Args[3:])
-	}
+func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	var o options
 	flag.StringVar(&o.jumpgate, "jumpgate", "", "the gateway's `binary`; without it, package proxy alone is measured")
 	flag.BoolVar(&o.proxyOnly, "proxy-only", false, "measure package proxy alone too")

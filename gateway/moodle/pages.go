@@ -30,6 +30,18 @@ func RequestSession(r *http.Request, cookie string) string {
 	return c.Value
 }
 
+// OtherSession returns the name of a cookie that looks like Moodle's session
+// cookie and is not the one of that name, or "". It is a sign that the name is
+// wrong: $CFG->sessioncookie is appended to it.
+func OtherSession(r *http.Request, cookie string) string {
+	for _, c := range r.Cookies() {
+		if c.Name != cookie && strings.HasPrefix(c.Name, DefaultCookie) {
+			return c.Name
+		}
+	}
+	return ""
+}
+
 // SetsSession reports whether an answer of Moodle's sets the session cookie of
 // that name, and to which session id: "" if it deletes the cookie. Moodle sets
 // a new one at every login and logout. Of several the last one wins, as in a

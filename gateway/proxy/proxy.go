@@ -225,7 +225,9 @@ func (p *Proxy) outgoing(x *exchange, r *http.Request, header http.Header) *http
 	out.URL = &u
 	out.Header = header
 	out.TransferEncoding = nil
-	out.Close = false
+	// A final answer where 100 was expected means that the body is not wanted.
+	// The transport would send it all the same, to be able to go on.
+	out.Close = header["Expect"] != nil
 	out.Body = nil
 	if r.ContentLength != 0 && r.Body != nil {
 		// Without this, a response could not begin before the body has been
