@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -38,6 +39,11 @@ func main() {
 	// net/http prints what it can make no sense of, cookies included, to the
 	// standard logger. What matters reaches our own.
 	log.SetOutput(io.Discard)
+	// A gateway keeps little and throws away much: with Go's own setting it
+	// would spend a good part of its time on collecting a few megabytes.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	t := &terminal{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}

@@ -83,13 +83,13 @@ type moodleRedis struct {
 // moodleRedis returns a client of the Redis where Moodle keeps its sessions:
 // our own one if it is the same. Clients outlive a reload, since requests may
 // still use them; there is one for each way to reach a Redis.
-func (g *instance) moodleRedis(c *config.Config, r *config.Redis) (redis.UniversalClient, error) {
+func (g *instance) moodleRedis(c *config.Config, r *config.Redis) (redis.Cmdable, error) {
 	if r == c.Redis {
-		return g.redis.Client(), nil
+		return g.redis.Batched(), nil
 	}
 	for _, m := range g.moodles {
 		if sameRedis(m.config, r) {
-			return m.client.Client(), nil
+			return m.client.Batched(), nil
 		}
 	}
 	opened, err := store.Open(redisOptions(r))
@@ -97,7 +97,7 @@ func (g *instance) moodleRedis(c *config.Config, r *config.Redis) (redis.Univers
 		return nil, fmt.Errorf("moodle's redis: %w", err)
 	}
 	g.moodles = append(g.moodles, moodleRedis{r, opened})
-	return opened.Client(), nil
+	return opened.Batched(), nil
 }
 
 // sameRedis reports whether two configurations reach the same Redis in the

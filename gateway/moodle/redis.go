@@ -18,7 +18,7 @@ type RedisOptions struct {
 	// Client is connected to Moodle's own Redis. It needs no more rights
 	// than `%R~{Prefix}session_* +hmget`, for Moodle 4.1 to 4.4
 	// `%R~{Prefix}* +hmget +get`.
-	Client redis.UniversalClient
+	Client redis.Cmdable
 
 	Prefix         string           // $CFG->session_redis_prefix
 	SessionTimeout time.Duration    // $CFG->sessiontimeout, default 8 hours

@@ -296,3 +296,5 @@ func (x *exchange) flushSoon() (stop func()) {
 		stopped = true
 	}
 }
+
+var buffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}

@@ -45,7 +45,7 @@ type link struct {
 // linkBody is the body of one response. Unlike the link, it never serves
 // another request, so that a late Close harms nobody.
 type linkBody struct {
-	*link
+	link  *link
 	from  io.ReadCloser
 	reuse bool        // the upstream does not close after this response
 	ended atomic.Bool // read to its end, or given up
@@ -226,8 +226,8 @@ func (b *linkBody) Close() error {
 	if !b.ended.CompareAndSwap(false, true) {
 		return nil
 	}
-	b.release()
-	return b.Conn.Close()
+	b.link.release()
+	return b.link.Conn.Close()
 }
 
 // headerLimit is how a link's buffer reads from its connection.
@@ -271,10 +271,8 @@ func (p *links) take() *link {
 // quiet reports whether the connection is open and has nothing to read.
 func (l *link) quiet() bool {
 	quiet := false
-	var b [1]byte
 	err := l.raw.Read(func(fd uintptr) bool {
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = err == syscall.EAGAIN
+		quiet = nothingToRead(fd)
 		return true
 	})
 	return err == nil && quiet

@@ -14,9 +14,9 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
-	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"jumpgate/gateway"
 )
@@ -42,7 +42,7 @@ type Options struct {
 	RequestID func(*http.Request) string
 	// ErrorPage answers a request that got no response: 502 for an upstream
 	// that is down, 504 for one that is late, 400, 408 or 413 for a request
-	// body that could not be read, 405 for CONNECT and TRACE. Nil answers
+	// (mostly its body) that could not be read, 405 for CONNECT and TRACE. Nil answers
 	// with the status in plain text. The error is for the log: it may name
 	// inner addresses.
 	ErrorPage func(w http.ResponseWriter, r *http.Request, status int, err error)
@@ -66,7 +66,7 @@ type Proxy struct {
 	errorPage func(http.ResponseWriter, *http.Request, int, error)
 	progress  time.Duration
 	transport *http.Transport
-	links     *links // nil for an https upstream
+	links     *links // nil for an https upstream, and where sockets cannot be peeked into
 }
 
 // Inspect sees the header of the upstream's response, cleaned, before
@@ -95,7 +95,7 @@ func New(o Options) (*Proxy, error) {
 		progress:  orDefault(o.ProgressTimeout, DefaultProgressTimeout),
 		transport: newTransport(o),
 	}
-	if u.Scheme == "http" {
+	if u.Scheme == "http" && canPeek {
 		p.links = newLinks(o)
 	}
 	if p.errorPage == nil {
@@ -122,45 +122,6 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
-// readBuffer is how much of a response one system call may bring in. Most
-// Moodle pages fit.
-const readBuffer = 32 << 10
-
-// idleTimeout is shorter than the 5 s after which an Apache closes: a POST must
-// not meet a connection that is just being closed, for it is not repeated.
-const idleTimeout = 4 * time.Second
-
-// dialer returns what connects to the upstream. The upstream has to take a
-// piece of a request within the time that it has for a response's header.
-func dialer(o Options) func(ctx context.Context, network, address string) (net.Conn, error) {
-	d := &net.Dialer{Timeout: orDefault(o.DialTimeout, DefaultDialTimeout)}
-	limit := orDefault(o.ResponseHeaderTimeout, DefaultResponseHeaderTimeout)
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := d.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return &conn{Conn: c, limit: limit}, nil
-	}
-}
-
-func newTransport(o Options) *http.Transport {
-	t := &http.Transport{
-		DialContext:            dialer(o),
-		TLSHandshakeTimeout:    orDefault(o.DialTimeout, DefaultDialTimeout),
-		ResponseHeaderTimeout:  orDefault(o.ResponseHeaderTimeout, DefaultResponseHeaderTimeout),
-		ExpectContinueTimeout:  time.Second,
-		MaxIdleConnsPerHost:    maxIdle,
-		IdleConnTimeout:        idleTimeout,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxResponseHeader,
-		ReadBufferSize:         readBuffer,
-		Protocols:              new(http.Protocols),
-	}
-	t.Protocols.SetHTTP1(true)
-	return t
-}
-
 // ServeHTTP passes r to the upstream and its response to w.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Serve(w, r, nil) }
 
@@ -172,6 +133,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Serve(w, r
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, inspect Inspect) {
 	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
 		p.errorPage(w, r, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not passed on", r.Method))
+		return
+	}
+	if !httpguts.ValidHostHeader(r.Host) { // HTTP/2 lets it through
+		p.errorPage(w, r, http.StatusBadRequest, fmt.Errorf("host %q is not one", r.Host))
 		return
 	}
 	x := &exchange{w: w, r: r, rc: http.NewResponseController(w), limit: p.progress}
@@ -240,47 +205,6 @@ func (p *Proxy) outgoing(x *exchange, r *http.Request, header http.Header) *http
 	return out
 }
 
-// target returns path and query as they came. A blank, which HTTP/2 can
-// carry and HTTP/1 cannot, is escaped.
-func target(r *http.Request) string {
-	t := r.RequestURI
-	if t == "" || t[0] != '/' { // absolute form, asterisk form
-		t = r.URL.RequestURI()
-	}
-	if strings.IndexByte(t, ' ') >= 0 {
-		t = strings.ReplaceAll(t, " ", "%20")
-	}
-	return t
-}
-
-// setTarget makes u.RequestURI return target. What begins with two slashes
-// cannot be Opaque, which would make it a host; there, bytes that a path may
-// not hold are escaped.
-func setTarget(u *url.URL, target string) {
-	if !strings.HasPrefix(target, "//") {
-		u.Opaque = target
-		return
-	}
-	path, query, found := strings.Cut(target, "?")
-	u.RawPath = escapeInvalid(path)
-	u.Path, _ = url.PathUnescape(u.RawPath)
-	u.RawQuery, u.ForceQuery = query, found
-}
-
-func escapeInvalid(path string) string {
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(path) {
-		c := path[i]
-		if c > 0x20 && c < 0x7f && !strings.ContainsRune("\"#<>?\\^`{|}", rune(c)) {
-			b.WriteByte(c)
-			continue
-		}
-		b.Write([]byte{'%', hex[c>>4], hex[c&15]})
-	}
-	return b.String()
-}
-
 // fail answers a request that got no response.
 func (p *Proxy) fail(w http.ResponseWriter, r *http.Request, x *exchange, err error) {
 	status, bodyErr := x.bodyError()
@@ -313,8 +237,3 @@ func drain(body io.ReadCloser) {
 	_, _ = io.CopyN(io.Discard, body, drainBytes)
 	body.Close()
 }
-
-// maxIdle bounds the connections to the upstream that nobody uses.
-const maxIdle = 1024
-
-var buffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}

@@ -49,3 +49,13 @@ func TestClientIsFoundThroughTrustedHopsOnly(t *testing.T) {
 		}
 	}
 }
+
+func TestDirectIsTheConnectionAndNotWhatItSays(t *testing.T) {
+	trust := Trust{netip.MustParsePrefix("10.0.0.0/8")}
+	header := http.Header{"X-Forwarded-For": {"10.0.0.1"}}
+	for remote, want := range map[string]bool{"10.0.0.1:9": true, "[::ffff:10.0.0.1]:9": true, "192.0.2.1:9": false, "@": false} {
+		if got := trust.Direct(&http.Request{RemoteAddr: remote, Header: header}); got != want {
+			t.Errorf("%s: %v", remote, got)
+		}
+	}
+}

@@ -44,7 +44,7 @@ func (s *Site) Mint(ctx context.Context, g Grant) (token string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if err := s.r.client.Set(ctx, s.tokenKey(token), record, tokenKept).Err(); err != nil {
+	if err := s.r.batched.Set(ctx, s.tokenKey(token), record, tokenKept).Err(); err != nil {
 		return "", fail("mint token", err)
 	}
 	return token, nil
