@@ -14,6 +14,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -133,6 +134,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Serve(w, r
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, inspect Inspect) {
 	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
 		p.errorPage(w, r, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not passed on", r.Method))
+		return
+	}
+	if t := target(r); t[0] != '/' && t != "*" || strings.Contains(r.RequestURI, "#") {
+		// Other servers take a path out of "x:http://host/path", and end one
+		// at a "#": nobody would have judged what they see.
+		p.errorPage(w, r, http.StatusBadRequest, fmt.Errorf("request target %.200q is not a path", t))
 		return
 	}
 	if !httpguts.ValidHostHeader(r.Host) { // HTTP/2 lets it through

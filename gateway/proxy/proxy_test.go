@@ -196,6 +196,22 @@ func TestRequestTargetsReachTheUpstreamAsTheyCame(t *testing.T) {
 	}
 }
 
+func TestRequestTargetsThatAreNoPathAreRefused(t *testing.T) {
+	up := rawUpstream(t, func(c net.Conn, r *bufio.Reader) {
+		head, _ := readHead(r)
+		t.Errorf("the upstream got %q", head)
+	})
+	address := front(t, up, nil)
+	for _, target := range []string{"x:http://moodle.test/x", "mailto:x@moodle.test", "/x#y", "/x?y#", "http://moodle.test/x#"} {
+		for _, method := range []string{"GET", "POST"} {
+			res, _ := exchangeRaw(t, address, method+" "+target+" HTTP/1.1\r\nHost: moodle.test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+			if res.StatusCode != http.StatusBadRequest {
+				t.Errorf("%s %s: status %d", method, target, res.StatusCode)
+			}
+		}
+	}
+}
+
 func TestResponsesPassUnchanged(t *testing.T) {
 	tests := []struct{ name, method, response, wantBody string }{
 		{"with a length", "GET", "200 OK\r\nContent-Length: 5\r\nContent-Type: text/html\r\n\r\nhello", "hello"},
