@@ -74,9 +74,6 @@ func (r *RedisSessions) Identity(ctx context.Context, b Browser) (gateway.Identi
 	return s.Identity(r.o.LocalHostID, r.o.MFA), nil
 }
 
-// Forget does nothing: RedisSessions remembers nothing.
-func (r *RedisSessions) Forget(context.Context, string) error { return nil }
-
 // sessionHash holds the fields of a session's hash, each as phpredis
 // serialised it, or "" if absent.
 type sessionHash struct{ userid, state, timemodified, sessdata string }

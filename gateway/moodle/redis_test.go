@@ -341,9 +341,3 @@ func TestRedisSessionsNeedsNoMoreThanTheDocumentedRights(t *testing.T) {
 		t.Errorf("without rights: %+v", id)
 	}
 }
-
-func TestRedisSessionsForgetsNothing(t *testing.T) {
-	if err := new(RedisSessions).Forget(t.Context(), testSID); err != nil {
-		t.Error(err)
-	}
-}
