@@ -76,10 +76,14 @@ func judge(t testing.TB, p *gateway.Peer, wantsurl string) {
 	if err != nil || parsed.Scheme+"://"+parsed.Host != root.Origin() || parsed.User != nil {
 		t.Fatalf("%q was accepted by %s, and net/url reads %v, %v", wantsurl, rule, parsed, err)
 	}
-	again, _ := gateway.ParseTarget(p, target.String())
-	absolute, _ := gateway.ParseTarget(p, target.URL())
-	if again != target || absolute != target {
-		t.Fatalf("%q was accepted as %q, which decides to %q and %q", wantsurl, target.URL(), again.URL(), absolute.URL())
+	if again, _ := gateway.ParseTarget(p, target.String()); again != target {
+		t.Fatalf("%q was accepted as %q, which decides to %q", wantsurl, target.URL(), again.URL())
+	}
+	if len(target.URL()) > 2048 { // as a wantsurl the wwwroot makes it too long
+		return
+	}
+	if again, _ := gateway.ParseTarget(p, target.URL()); again != target {
+		t.Fatalf("%q was accepted as %q, which decides to %q", wantsurl, target.URL(), again.URL())
 	}
 }
 
@@ -137,6 +141,7 @@ func FuzzParseTarget(f *testing.F) {
 		"", "/", "/mod/forum/discuss.php?d=12&amp;parent=34#p34", "https://sp.test/x", "//evil.test", `/\evil.test`, "/%2f/evil.test",
 		"/a/%2e%2e/b", "/.//x", "/x?'\"<>#`{}|^", "/%25252f", "https://sp.test:443//x", "/\u00a0/é", "javascript:alert(1)", "@evil.test",
 		"https://u.test/moodle/../x", "http://sp.test:8090/", "/..%2f", "/a/.%2E/", "/?&amp;amp;x", "/:80", "/#%", "/a;b=c/..;/",
+		"/" + strings.Repeat("F", 2047), "/\"#" + strings.Repeat("F", 2040),
 	} {
 		f.Add(seed)
 	}
