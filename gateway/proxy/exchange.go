@@ -214,7 +214,12 @@ const headerDelay = 10 * time.Millisecond
 // copyBody streams the body: whatever one read brings is with the client
 // before the next read waits.
 func (x *exchange) copyBody(res *http.Response) error {
-	buf := buffers.Get().(*[readBuffer]byte)
+	pool := &buffers
+	if res.ContentLength > longResponse {
+		pool = &longBuffers
+	}
+	kept := pool.Get().(*[]byte)
+	buf := *kept
 	var stop func()
 	switch {
 	case isEventStream(res.Header):
@@ -225,7 +230,7 @@ func (x *exchange) copyBody(res *http.Response) error {
 		stop = x.flushSoon()
 	}
 	for {
-		n, err := res.Body.Read(buf[:])
+		n, err := res.Body.Read(buf)
 		if stop != nil {
 			stop()
 			stop = nil
@@ -236,7 +241,7 @@ func (x *exchange) copyBody(res *http.Response) error {
 			}
 		}
 		if err == io.EOF {
-			buffers.Put(buf)
+			pool.Put(kept)
 			return nil
 		}
 		if err != nil {
@@ -297,4 +302,18 @@ func (x *exchange) flushSoon() (stop func()) {
 	}
 }
 
-var buffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+// A file is copied with fewer and larger reads and writes than a page.
+const (
+	longResponse = 1 << 20
+	longBuffer   = 128 << 10
+)
+
+var (
+	buffers     = sync.Pool{New: func() any { return newBuffer(readBuffer) }}
+	longBuffers = sync.Pool{New: func() any { return newBuffer(longBuffer) }}
+)
+
+func newBuffer(size int) *[]byte {
+	b := make([]byte, size)
+	return &b
+}
