@@ -185,7 +185,7 @@ func TestStatuses(t *testing.T) {
 		{"no peer", "GET", jump, 400},
 		{"a repeated parameter", "GET", jump + "hostid=3&hostid=3", 400},
 		{"a query that cannot be read", "GET", jump + "hostid=%zz", 400},
-		{"64 KB", "GET", jump + "hostid=3&wantsurl=" + strings.Repeat("a", 64<<10), 414},
+		{"64 KB", "GET", jump + "hostid=3&wantsurl=" + strings.Repeat("a", 64<<10), 400},
 		{"a POST", "POST", jump + "hostid=3", 405},
 		{"another host", "GET", "https://evil.test/", 404},
 		{"a host that only begins like ours", "GET", "https://home.test.evil.test/", 404},

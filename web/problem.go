@@ -37,7 +37,7 @@ var problems = map[gateway.Rule]problem{
 	gateway.RulePeerConflict:  badRequest,
 	gateway.RuleRepeated:      badRequest,
 	gateway.RuleBadQuery:      badRequest,
-	gateway.RuleQueryTooLong: {http.StatusRequestURITooLong, "This link is too long",
+	gateway.RuleQueryTooLong: {http.StatusBadRequest, "This link is too long",
 		"A link to a page is never that long.", adviceLink},
 	gateway.RulePeerUnknown: {http.StatusNotFound, "We do not know this site",
 		"The link leads to a site that your institution is not connected with.", adviceAdmin},

@@ -55,7 +55,7 @@ func (c checkCommand) Run(t *terminal) error {
 	}
 	for _, target := range c.Targets {
 		if target == "-" {
-			err = eachLine(t.stdin, one)
+			err = eachLine(t.stdin, one, out.Flush)
 		} else {
 			err = one(target)
 		}
@@ -96,10 +96,16 @@ func text(out io.Writer) func(verdict) error {
 const maxLine = 64 << 10
 
 // eachLine calls f with each line, without its newline and with everything
-// else. A last line without a newline counts.
-func eachLine(in io.Reader, f func(string) error) error {
+// else. A last line without a newline counts. Before it waits for more, it
+// calls idle.
+func eachLine(in io.Reader, f func(string) error, idle func() error) error {
 	r := bufio.NewReaderSize(in, maxLine)
 	for {
+		if r.Buffered() == 0 {
+			if err := idle(); err != nil {
+				return err
+			}
+		}
 		line, err := r.ReadSlice('\n')
 		kept := string(line)
 		for errors.Is(err, bufio.ErrBufferFull) {

@@ -24,7 +24,7 @@ func TestEachLine(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var got []string
-			if err := eachLine(strings.NewReader(test.in), func(s string) error { got = append(got, s); return nil }); err != nil {
+			if err := eachLine(strings.NewReader(test.in), func(s string) error { got = append(got, s); return nil }, func() error { return nil }); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {

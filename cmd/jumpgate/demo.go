@@ -12,10 +12,12 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"jumpgate/gateway"
@@ -50,10 +52,15 @@ type scene struct {
 
 // Run serves the federation until the terminal's context ends.
 func (c demoCommand) Run(t *terminal) error {
+	for flag, port := range map[string]int{"--idp-port": c.IDPPort, "--sp-port": c.SPPort} {
+		if port < 0 || port > 65535 {
+			return &usageError{fmt.Sprintf("%s: %d is not a port", flag, port), "give a number from 1 to 65535, or 0 for a free one"}
+		}
+	}
 	if c.StateDir == "" {
 		dir, err := os.MkdirTemp("", "jumpgate-demo-")
 		if err != nil {
-			return err
+			return withHint(err, "name a directory that may be written to with --state-dir")
 		}
 		defer os.RemoveAll(dir)
 		c.StateDir = dir
@@ -62,7 +69,8 @@ func (c demoCommand) Run(t *terminal) error {
 	if c.Verbose {
 		log = slog.New(slog.NewTextHandler(t.stderr, nil))
 	}
-	ctx, stop := context.WithCancel(t.ctx)
+	// A terminal that is closed ends the demo like Ctrl-C does.
+	ctx, stop := signal.NotifyContext(t.ctx, syscall.SIGHUP)
 	d := &demo{log: log, stop: stop}
 	defer d.close()
 	if err := d.build(ctx, c); err != nil {
@@ -170,7 +178,7 @@ func (d *demo) party(ctx context.Context, c demoCommand, host string, port int) 
 	}
 	dir := filepath.Join(c.StateDir, stateName(p.wwwroot))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
+		return nil, withHint(err, "name a directory that may be written to with --state-dir")
 	}
 	if p.key, _, err = mnet.LoadOrCreateKey(filepath.Join(dir, "key.pem"), p.wwwroot, time.Now()); err != nil {
 		return nil, err

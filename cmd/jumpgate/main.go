@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"jumpgate/gateway/config"
 )
 
 // commands is the command line: a field per command, each in a file of its
@@ -70,9 +72,6 @@ func (t *terminal) run(args []string) int {
 	if err != nil {
 		panic(err) // the structs above are wrong
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
 	parsed, err := parser.Parse(args)
 	if exited >= 0 {
 		return exited
@@ -87,12 +86,21 @@ func (t *terminal) run(args []string) int {
 		return 0
 	case errors.Is(err, errQuiet):
 	default:
-		t.report(err, "")
+		t.report(err, "run it with --help to see what it takes")
 	}
-	if _, ok := errors.AsType[*usageError](err); ok {
+	if isUsage(err) {
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// isUsage reports whether an error is about the command line itself.
+func isUsage(err error) bool {
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return true
+	}
+	var wrong *config.Error
+	return errors.As(err, &wrong) && wrong.Flag != ""
 }
 
 // report prints an error once, and then what to do about it.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,8 +44,21 @@ func TestCommands(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"get": get, "await": await},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"get": get, "await": await, "exitcode": exitCode},
 	})
+}
+
+// exitCode N PROGRAM ARG… runs a program that ends with exit code N.
+func exitCode(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if exit, ok := errors.AsType[*exec.ExitError](ts.Exec(args[1], args[2:]...)); ok {
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%q ended with %d, not %d", args[1:], got, want)
+	}
 }
 
 // get URL [NAME:VALUE…] prints status, Location and body of an answer.

@@ -51,7 +51,11 @@ func (c serveCommand) load() (*config.Config, error) {
 
 func warn(log *slog.Logger, c *config.Config) {
 	for _, warning := range c.Warnings {
-		log.Warn(warning.Message, "at", warning.Position.String())
+		if at := warning.Position.String(); at != "" {
+			log.Warn(warning.Message, "at", at)
+		} else {
+			log.Warn(warning.Message)
+		}
 	}
 }
 

@@ -30,7 +30,7 @@ func stateName(w gateway.Wwwroot) string {
 	return name + "-" + hex.EncodeToString(sum[:4])
 }
 
-const keyHint = "the file holds certificate and private key, in PEM or as Moodle stores them, and only its owner and group may read it"
+const keyHint = "the file holds certificate and private key, in PEM or as Moodle stores them, and only its owner and group may read it (chmod 600)"
 
 // key reads or makes the MNet key of a site.
 func (g *instance) key(s *config.Site, dir string) (*mnet.Key, error) {

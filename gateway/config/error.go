@@ -237,13 +237,25 @@ func (p place) excerpt() string {
 // although none belongs there: as the password of a URL, as the value of a
 // field of such a name, as the lines of a key.
 var (
-	secretInURL   = regexp.MustCompile(`(://[^\s/:@]*)(?::\S*)?@|:\S*@`)
+	secretInURL   = regexp.MustCompile(`:\S*@`)
 	secretInField = regexp.MustCompile(`(?i)((?:password|passwd|secret|token|auth)["']?\s*:\s*)\S.*`)
 	secretInPEM   = regexp.MustCompile(`^(\s*)[A-Za-z0-9+/=]{40,}\s*$`)
 )
 
 // redactURL blots out the password of a URL.
-func redactURL(s string) string { return secretInURL.ReplaceAllString(s, "${1}:***@") }
+func redactURL(s string) string {
+	return secretInURL.ReplaceAllStringFunc(s, func(found string) string {
+		user, inURL := strings.CutPrefix(strings.TrimSuffix(found, "@"), "://")
+		name, _, secret := strings.Cut(user, ":")
+		switch {
+		case !inURL:
+			return ":***@"
+		case secret || strings.Contains(name, "/"):
+			return "://" + name + ":***@"
+		}
+		return found
+	})
+}
 
 // redact blots out what looks like a secret in a line of a file.
 func redact(line string) string {

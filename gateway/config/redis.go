@@ -34,6 +34,9 @@ func (r *report) redis(v *value, name string) (*Redis, bool) {
 }
 
 func (r *report) redisURL(at place, text, name string) *Redis {
+	if at.flag != "" { // no line shows what was written
+		name = strconv.Quote(text)
+	}
 	u, err := url.Parse(text)
 	if err != nil || u.Opaque != "" || u.RawQuery != "" || u.Fragment != "" {
 		r.errorf(at, hintRedis, "%s is not the address of a Redis", name)

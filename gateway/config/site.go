@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"time"
 
 	"jumpgate/gateway"
 )
@@ -14,7 +15,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 		UpstreamTimeout:  o.duration("upstream_timeout", DefaultUpstreamTimeout),
 		KeyFile:          o.path("key"),
 		PeersDir:         o.path("peers_dir"),
-		TimestampWindow:  o.sub("mnet", fieldsOf[mnetDoc]()).duration("timestamp_window", DefaultTimestampWindow),
+		TimestampWindow:  o.timestampWindow(),
 		certificateFiles: map[gateway.Wwwroot]string{},
 	}
 	c.Sites = append(c.Sites, s)
@@ -83,7 +84,7 @@ func (o object) identity(c *Config) Identity {
 		}
 	}
 	if id.Source == MoodleRedis && !o.has("mfa") {
-		o.warnf(o.place("mfa"), "\"mfa\" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true, or learners jump without it; else say mfa: false")
+		o.warnf(o.place("mfa"), "\"mfa\" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true (--moodle-mfa), or learners jump without it")
 	}
 	if v := o.get("redis"); v != nil {
 		id.Redis, _ = o.redis(v, `"redis"`)
@@ -101,4 +102,18 @@ func (o object) identity(c *Config) Identity {
 			"moodle-redis needs the Redis that has Moodle's sessions, and the gateway's own one is embedded")
 	}
 	return id
+}
+
+// maxWindow keeps messages from being accepted for longer than the gateway
+// remembers having seen them, which is a day: a message is good for as long
+// before its timestamp as after.
+const maxWindow = 12 * time.Hour
+
+func (o object) timestampWindow() time.Duration {
+	m := o.sub("mnet", fieldsOf[mnetDoc]())
+	w := m.duration("timestamp_window", DefaultTimestampWindow)
+	if w > maxWindow {
+		m.errorf(m.place("timestamp_window"), "set the clocks of both sites instead", "\"timestamp_window\" is more than %s: a message could be replayed", duration(maxWindow))
+	}
+	return w
 }

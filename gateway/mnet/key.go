@@ -121,12 +121,9 @@ func (k *Key) addPrivate(block *pem.Block) error {
 	if len(block.Bytes) > 8<<10 || block.Headers["DEK-Info"] != "" {
 		return errors.New("the private key is too large or encrypted")
 	}
-	if block.Type == "RSA PRIVATE KEY" {
-		private, err := x509.ParsePKCS1PrivateKey(block.Bytes)
-		if err != nil {
-			return errors.New("malformed RSA private key")
-		}
-		k.private = private
+	// Labels are often wrong, and OpenSSL does not mind either.
+	if rsaKey, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
+		k.private = rsaKey
 		return nil
 	}
 	private, err := x509.ParsePKCS8PrivateKey(block.Bytes)

@@ -72,6 +72,8 @@ func TestAKeyIsReadInEveryFormThatPeersStore(t *testing.T) {
 		"certificate, then PKCS #8": {cert + pkcs8, ""},
 		"PKCS #1, then certificate": {pkcs1 + "\n\n" + cert, ""},
 		"Moodle's pair":             {cert + "@@@@@@@@" + pkcs8, ""},
+		"PKCS #1 labelled PKCS #8":  {cert + strings.ReplaceAll(pkcs1, "RSA PRIVATE", "PRIVATE"), ""},
+		"PKCS #8 labelled PKCS #1":  {cert + strings.ReplaceAll(pkcs8, " PRIVATE", " RSA PRIVATE"), ""},
 		"text around":               {"# our key\n" + cert + "more\n" + pkcs8, ""},
 		"no key":                    {cert, "no PEM private key"},
 		"no certificate":            {pkcs8, "no PEM certificate"},

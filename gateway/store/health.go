@@ -11,8 +11,7 @@ import (
 
 // How often Watch looks at Redis.
 const (
-	watchUp    = 5 * time.Second        // all is well, and no operation says otherwise
-	watchDown  = time.Second            // it is down
+	watchEvery = time.Second            // if no operation contradicts what is known
 	watchPause = 100 * time.Millisecond // at most ten looks a second, whatever operations say
 	watchLimit = 2 * time.Second        // one look
 )
@@ -21,18 +20,14 @@ const (
 // look it says true.
 func (r *Redis) Up() bool { return !r.down.Load() }
 
-// Watch keeps Up true to life until ctx ends: it pings, every five seconds or
-// every second while Redis is down, and at once when an operation fails (or
-// succeeds while Redis is thought to be down). Each transition is one line in
-// the log. Only one Watch may run.
+// Watch keeps Up true to life until ctx ends: it pings every
+// second, and at once when an operation fails (or succeeds while Redis is
+// thought to be down). Each transition is one line in the log. Only one Watch
+// may run.
 func (r *Redis) Watch(ctx context.Context, log *slog.Logger) {
 	for {
 		r.look(ctx, log)
-		interval := watchUp
-		if r.down.Load() {
-			interval = watchDown
-		}
-		if !sleep(ctx, watchPause, nil) || !sleep(ctx, interval-watchPause, r.wake) {
+		if !sleep(ctx, watchPause, nil) || !sleep(ctx, watchEvery-watchPause, r.wake) {
 			return
 		}
 	}
