@@ -24,8 +24,8 @@ func (p *Provider) Expects(r *http.Request) bool {
 	return false
 }
 
-// navigation reports whether a request can be what the learner looks at, not a
-// script's, a picture's or a frame's.
+// navigation reports whether a request can be what the learner looks at: not a
+// script's, a picture's or a frame's, and not a page fetched in advance.
 func navigation(r *http.Request) bool {
 	h := r.Header
 	if h.Get("X-Requested-With") != "" || h.Get("Sec-Purpose") != "" || h.Get("Purpose") != "" {
