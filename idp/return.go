@@ -114,21 +114,22 @@ func (p *Provider) complete(w http.ResponseWriter, r *http.Request, browser *ses
 	if rule := who.Standing(); !a.Refused && rule != gateway.RuleOK {
 		a = a.refuse(rule)
 	}
-	if jump.left == 0 {
-		browser.Options.MaxAge = -1
-	}
 	if a.Refused {
 		store.Drop(browser, jump.Jump, login)
-		return a, p.Browsers.Save(r, w, browser) == nil
-	}
-	token, won, err := p.claim(r, browser, jump, login, p.grant(r, a, who))
-	if err != nil || !won {
-		return Answer{Err: err}, false
+		if err := p.Browsers.Save(r, w, browser); err != nil {
+			return Answer{Err: err}, false
+		}
+	} else {
+		token, won, err := p.claim(r, browser, jump, login, p.grant(r, a, who))
+		if err != nil || !won {
+			return Answer{Err: err}, false
+		}
+		a = p.land(a, token)
 	}
 	if jump.left == 0 {
-		http.SetCookie(w, sessions.NewCookie(browser.Name(), "", browser.Options))
+		_ = p.Browsers.End(r, w, browser) // or it ends when its time has come
 	}
-	return p.land(a, token), true
+	return a, true
 }
 
 func (p *Provider) claim(r *http.Request, browser *sessions.Session, jump pending, login string, g store.Grant) (string, bool, error) {

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -377,5 +378,39 @@ func TestJumpIsFoundByItsReferenceWithoutTheCookie(t *testing.T) {
 		if _, ok, err := b.Find(t.Context(), ref); ok || err != nil {
 			t.Errorf("found again: %v, %v", ok, err)
 		}
+	})
+}
+
+func TestASessionEndsWhenItWaitsForNothingMore(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		b := limited(f.Site, Limits{PerAddress: 1, PerSite: 10})
+		j := b.plant(t, "/one")
+		r := b.request()
+		session, err := b.New(r, cookieName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.End(r, httptest.NewRecorder(), session); err != nil { // brings the script
+			t.Fatal(err)
+		}
+		end := func() (cookies int) {
+			w := httptest.NewRecorder()
+			f.wantTrips(t, 1, func() { err = b.End(r, w, session) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(w.Result().Cookies())
+		}
+		if end() != 0 || len(b.jumps(t)) != 1 {
+			t.Fatal("a session ended that waits for a login")
+		}
+		if _, won, err := f.Claim(t.Context(), b.cookie.Value, j.ID, "login", grant()); !won || err != nil {
+			t.Fatal(won, err)
+		}
+		if end() != 1 {
+			t.Error("the cookie stays")
+		}
+		// Another browser of that address may begin: the first one counts no more.
+		limited(f.Site, Limits{PerAddress: 1, PerSite: 10}).plant(t, "/two")
 	})
 }

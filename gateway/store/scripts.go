@@ -14,7 +14,10 @@ var (
 	saveLua string
 	//go:embed claim.lua
 	claimLua string
+	//go:embed end.lua
+	endLua string
 
 	scriptSave  = redis.NewScript(saveLua)
 	scriptClaim = redis.NewScript(claimLua)
+	scriptEnd   = redis.NewScript(endLua)
 )

@@ -180,6 +180,27 @@ func (st *Sessions) remove(r *http.Request, w http.ResponseWriter, session *sess
 	return nil
 }
 
+// End ends a session that waits for nothing more, and its cookie, so that it
+// does not count any longer. A jump that another tab has planted meanwhile
+// keeps both. One round trip.
+func (st *Sessions) End(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	if !wellFormed(session.ID, secretLength) {
+		return nil
+	}
+	ended, err := scriptEnd.Run(r.Context(), st.site.r.client, []string{
+		st.site.sessionKey(session.ID), st.site.key(kindNew, ""), st.addressKey(r),
+	}).Bool()
+	if err != nil {
+		return fail("end session", err)
+	}
+	if ended {
+		gone := *session.Options
+		gone.MaxAge = -1
+		http.SetCookie(w, sessions.NewCookie(session.Name(), "", &gone))
+	}
+	return nil
+}
+
 func (s *Site) sessionKey(id string) string { return s.key(kindSession, hash(id)) }
 
 // addressKey names the client. A holder of an IPv6 network can use any address
