@@ -32,13 +32,21 @@ type Identity struct {
 	Guest      bool // Moodle's shared guest account
 	LoginAs    bool // an administrator wearing somebody else's account
 	MFAPending bool // tool_mfa still waits for a factor
+
+	// PasswordDue says that Moodle lets the user do nothing before a new
+	// password is chosen.
+	PasswordDue bool
 }
 
 // LoggedIn reports whether the session's login is complete: a real account,
-// with all its factors. Only then may Standing be asked.
+// with all its factors and a password that may stay. Only then may Standing be asked.
 func (id Identity) LoggedIn() bool {
-	return id.User.ID > 0 && !id.Guest && !id.MFAPending
+	return id.User.ID > 0 && !id.Guest && !id.Pending()
 }
+
+// Pending reports whether the login has begun and lacks something: the session
+// will be its user's without being changed.
+func (id Identity) Pending() bool { return id.MFAPending || id.PasswordDue }
 
 // Standing returns the rule that forbids a logged-in user to jump, or RuleOK.
 func (id Identity) Standing() Rule {

@@ -23,6 +23,7 @@ func TestStanding(t *testing.T) {
 		{"a local user may jump", with(func(*gateway.Identity) {}), true, "ok"},
 		{"a guest is not logged in", with(func(id *gateway.Identity) { id.Guest = true }), false, ""},
 		{"a missing factor is a missing login", with(func(id *gateway.Identity) { id.MFAPending = true }), false, ""},
+		{"a password that must be changed is a login to be completed", with(func(id *gateway.Identity) { id.PasswordDue = true }), false, ""},
 		{"a remote user may not", with(func(id *gateway.Identity) { id.Remote = true }), true, "user-remote"},
 		{"an administrator as somebody else may not", with(func(id *gateway.Identity) { id.LoginAs = true }), true, "user-login-as"},
 		{"a suspended user may not", with(func(id *gateway.Identity) { id.User.Suspended = true }), true, "user-suspended"},

@@ -29,6 +29,7 @@ const (
 	guests    = "guestguestguestguestguestg"
 	workers   = "loginasloginasloginasloginas"
 	factors   = "factorfactorfactorfactorfa"
+	overdue   = "overdueoverdueoverdueoverdue"
 	broken    = "brokenbrokenbrokenbrokenbr"
 )
 
@@ -39,6 +40,8 @@ type people struct {
 	asked  atomic.Int32
 	forgot atomic.Pointer[string]
 	mfa    atomic.Bool // factors is complete
+
+	changed atomic.Bool // overdue has a new password
 }
 
 func (p *people) Identity(_ context.Context, b moodle.Browser) (gateway.Identity, error) {
@@ -52,6 +55,8 @@ func (p *people) Identity(_ context.Context, b moodle.Browser) (gateway.Identity
 		return gateway.Identity{User: ada, LoginAs: true}, nil
 	case factors:
 		return gateway.Identity{User: ada, MFAPending: !p.mfa.Load()}, nil
+	case overdue:
+		return gateway.Identity{User: ada, PasswordDue: !p.changed.Load()}, nil
 	case broken:
 		return gateway.Identity{}, errors.New("moodle's redis does not answer")
 	}

@@ -73,7 +73,11 @@ func (p *Provider) remember(w http.ResponseWriter, r *http.Request, a Answer, mo
 		a.Err = err
 		return a
 	}
-	a.Location = p.Site.String() + moodle.PageLogin + "?" + jumpParameter + "=" + url.QueryEscape(store.Ref(browser, jump))
+	page := moodle.PageLogin
+	if who.PasswordDue { // the login page would only say who is logged in
+		page = moodle.PagePassword
+	}
+	a.Location = p.Site.String() + page + "?" + jumpParameter + "=" + url.QueryEscape(store.Ref(browser, jump))
 	return a
 }
 

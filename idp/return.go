@@ -145,8 +145,8 @@ func (p *Provider) claim(r *http.Request, browser *sessions.Session, jump pendin
 const fieldAnonymous = "anonymous"
 
 // nobodys reports whether a session is nobody's and stays so to its end.
-// That of a login which lacks a factor will be somebody's.
-func nobodys(who gateway.Identity) bool { return !who.LoggedIn() && !who.MFAPending }
+// That of a login which lacks something will be somebody's.
+func nobodys(who gateway.Identity) bool { return !who.LoggedIn() && !who.Pending() }
 
 // replaceable reports whether an answer is one that a browser shows or
 // follows, and that says nothing which would be missed.

@@ -79,6 +79,27 @@ func TestTheSecondFactorCompletesTheLogin(t *testing.T) {
 	landing(t, a)
 }
 
+func TestANewPasswordCompletesTheLogin(t *testing.T) {
+	h := newHome(t, store.Limits{})
+	b := browser{"MoodleSession": overdue}
+	if a := h.jump(b, "/x"); !strings.HasPrefix(a.Location, "https://home.test/moodle/login/change_password.php?jumpgate=") {
+		t.Fatalf("the jump led to %+v", a)
+	}
+	change := "https://home.test/moodle/login/change_password.php"
+	if _, done := h.answer(b, b.request("GET", change), 200, page()); done {
+		t.Fatal("the jump took place before the password was changed")
+	}
+	h.source.changed.Store(true)
+	if _, done := h.answer(b, b.request("POST", change), 200, page()); done {
+		t.Fatal("the page that says the password was changed is lost")
+	}
+	a, done := h.answer(b, b.request("GET", "https://home.test/moodle/my/"), 200, page())
+	if !done {
+		t.Fatal("the new password did not complete the login")
+	}
+	landing(t, a)
+}
+
 func TestTwoTabsBothArrive(t *testing.T) {
 	for _, test := range []struct {
 		name          string

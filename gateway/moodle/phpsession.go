@@ -81,6 +81,7 @@ type variables struct {
 	userSeen    [numFields]bool
 	realUserID  scalar // $_SESSION['REALUSER']->id
 	mfa         scalar // $_SESSION['SESSION']->tool_mfa_authenticated
+	newPassword scalar // $_SESSION['USER']->preference['auth_forcepasswordchange']
 	hasUser     bool
 	hasRealUser bool
 	hasSession  bool
@@ -115,7 +116,12 @@ func (v *variables) variable(p *parser, name string) (err error) {
 			return fmt.Errorf("session has two variables %s", name)
 		}
 		v.hasUser = true
-		_, err = p.object(v.keepUser)
+		_, err = p.object(func(field string, value scalar) error {
+			if field == "preference" {
+				return v.keepPreferences(p.kept)
+			}
+			return v.keepUser(field, value)
+		})
 	case "REALUSER":
 		if v.hasRealUser {
 			return fmt.Errorf("session has two variables %s", name)
@@ -141,6 +147,22 @@ func (v *variables) variable(p *parser, name string) (err error) {
 		_, err = p.value(0)
 	}
 	return err
+}
+
+// keepPreferences looks into the serialised $USER->preference for the one that
+// makes Moodle send its user to a page for a new password from everywhere.
+func (v *variables) keepPreferences(text string) error {
+	p := parser{text: text}
+	if !strings.HasPrefix(text, "a:") {
+		return nil // not loaded yet
+	}
+	p.pos = len("a:")
+	return p.members(1, func(name string, value scalar) error {
+		if name == "auth_forcepasswordchange" {
+			v.newPassword = value
+		}
+		return nil
+	})
 }
 
 // keepUser notes a field of $USER if it is one that matters.

@@ -28,6 +28,7 @@ type Session struct {
 	LoginAs          bool // an administrator wears User's account
 	Guest            bool // Moodle's shared guest account
 	MFAAuthenticated bool // $SESSION->tool_mfa_authenticated
+	PasswordDue      bool // the user has to choose a new password before anything else
 	Empty            bool // a new session into which nothing was written yet
 }
 
@@ -98,6 +99,7 @@ func (v *variables) session() (Session, error) {
 		RealUserID:       id,
 		LoginAs:          id != 0 && (worn != 0 || v.hasRealUser),
 		MFAAuthenticated: v.mfa.truthy(),
+		PasswordDue:      v.newPassword.truthy(),
 	}
 	if s.LoginAs {
 		s.RealUserID = max(worn, owner)
@@ -182,6 +184,8 @@ func (s Session) Identity(mnetLocalhostID int64, mfa bool) gateway.Identity {
 		Guest:      s.Guest,
 		LoginAs:    s.LoginAs,
 		MFAPending: mfa && !s.MFAAuthenticated && !s.Guest && !s.LoginAs,
+		// Source: require_login in lib/moodlelib.php.
+		PasswordDue: s.PasswordDue && !s.Guest && !s.LoginAs,
 	}
 }
 

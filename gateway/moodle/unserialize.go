@@ -20,6 +20,7 @@ var (
 type parser struct {
 	text string
 	pos  int
+	kept string // the text of the value that keep is called with
 }
 
 // value reads any one value. References are kindOther: PHP writes one only
@@ -125,11 +126,13 @@ func (p *parser) members(depth int, keep func(name string, v scalar) error) erro
 		if err != nil {
 			return err
 		}
+		start := p.pos
 		v, err := p.value(depth + 1)
 		if err != nil {
 			return err
 		}
 		if keep != nil {
+			p.kept = p.text[start:p.pos]
 			if err := keep(key.text, v); err != nil {
 				return err
 			}
