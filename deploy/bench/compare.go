@@ -15,10 +15,10 @@ import (
 // compare loads the contenders in turn, each round beginning with another
 // one, and prints medians; ratios are medians of those within a round, to the
 // first contender.
-func compare(ctx context.Context, o options, what string, n int, contenders []*contender, request func(*contender) string) error {
+func compare(ctx context.Context, o options, what string, size, n int, contenders []*contender, request func(*contender) string) error {
 	for _, c := range contenders {
 		c.results = nil
-		if _, err := load(ctx, o, c.address, request(c), max(n/10, o.connections)); err != nil { // warm
+		if _, err := load(ctx, o, c.address, request(c), size, max(n/10, o.connections)); err != nil { // warm
 			return fmt.Errorf("%s, %s: %w", what, c.name, err)
 		}
 	}
@@ -26,7 +26,7 @@ func compare(ctx context.Context, o options, what string, n int, contenders []*c
 		for i := range contenders {
 			c := contenders[(round+i)%len(contenders)]
 			before := cpu(c.cmd.Process.Pid)
-			r, err := load(ctx, o, c.address, request(c), n)
+			r, err := load(ctx, o, c.address, request(c), size, n)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", what, c.name, err)
 			}

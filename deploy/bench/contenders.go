@@ -130,7 +130,8 @@ const (
 func config(o options, program, template, upstream string, args ...string) func(string) []string {
 	return func(address string) []string {
 		file := filepath.Join(o.dir, program+".conf")
-		text := strings.NewReplacer("ADDRESS", address, "UPSTREAM", upstream, "CPUS", fmt.Sprint(runtime.NumCPU())).Replace(template)
+		_, port, _ := net.SplitHostPort(address)
+		text := strings.NewReplacer("ADDRESS", address, "PORT", port, "UPSTREAM", upstream, "CPUS", fmt.Sprint(runtime.NumCPU())).Replace(template)
 		_ = os.WriteFile(file, []byte(text), 0o600)
 		return append(append([]string{program}, args...), file)
 	}
@@ -185,7 +186,8 @@ backend moodle
 const caddy = `{
   admin off
 }
-http://ADDRESS {
+http://:PORT {
+  bind 127.0.0.1
   reverse_proxy UPSTREAM
 }
 `

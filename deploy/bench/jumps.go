@@ -45,7 +45,7 @@ func jumps(ctx context.Context, o options) error {
 		return err
 	}
 	defer gate.stop()
-	return compare(ctx, o, "jumps", o.requests, []*contender{bare, gate}, func(c *contender) string {
+	return compare(ctx, o, "jumps", 0, o.requests, []*contender{bare, gate}, func(c *contender) string {
 		return "GET /auth/mnet/jump.php?hostwwwroot=" + peerWwwroot + "&wantsurl=%2Fmod%2Fforum%2Fdiscuss.php%3Fd%3D12%26parent%3D34%23p34 HTTP/1.1\r\nHost: " +
 			c.host() + browser + "\r\n\r\n"
 	})

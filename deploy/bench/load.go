@@ -23,8 +23,9 @@ type result struct {
 
 // load sends request n times over keep-alive connections, each of which waits
 // for one response before it sends the next request, and returns requests per
-// second and the 99th percentile of their times.
-func load(ctx context.Context, o options, address, request string, n int) (result, error) {
+// second and the 99th percentile of their times. A response with another length
+// than size is an error, unless size is 0.
+func load(ctx context.Context, o options, address, request string, size, n int) (result, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.longest)
 	defer cancel()
 	var (
@@ -38,7 +39,7 @@ func load(ctx context.Context, o options, address, request string, n int) (resul
 	begun := time.Now()
 	for range o.connections {
 		wg.Go(func() {
-			own, err := loadOne(ctx, address, []byte(request), &left)
+			own, err := loadOne(ctx, address, []byte(request), size, &left)
 			mu.Lock()
 			defer mu.Unlock()
 			times = append(times, own...)
@@ -54,7 +55,7 @@ func load(ctx context.Context, o options, address, request string, n int) (resul
 	return result{perSecond: float64(len(times)) / took.Seconds(), p99: times[len(times)*99/100]}, nil
 }
 
-func loadOne(ctx context.Context, address string, request []byte, left *atomic.Int64) ([]time.Duration, error) {
+func loadOne(ctx context.Context, address string, request []byte, size int, left *atomic.Int64) ([]time.Duration, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -70,7 +71,7 @@ func loadOne(ctx context.Context, address string, request []byte, left *atomic.I
 		if _, err := c.Write(request); err != nil {
 			return times, err
 		}
-		if err := readResponse(in); err != nil {
+		if err := readResponse(in, size); err != nil {
 			return times, err
 		}
 		times = append(times, time.Since(begun))
@@ -80,7 +81,7 @@ func loadOne(ctx context.Context, address string, request []byte, left *atomic.I
 
 // readResponse reads a response with a length. Anything but 200 and 303 is an
 // error: a comparison of error pages is none.
-func readResponse(in *bufio.Reader) error {
+func readResponse(in *bufio.Reader, size int) error {
 	length := -1
 	for first := true; ; first = false {
 		line, err := in.ReadSlice('\n')
@@ -100,8 +101,8 @@ func readResponse(in *bufio.Reader) error {
 			}
 		}
 	}
-	if length < 0 {
-		return errors.New("answered without a length")
+	if length < 0 || size > 0 && length != size {
+		return fmt.Errorf("answered with a length of %d, not %d", length, size)
 	}
 	_, err := in.Discard(length)
 	return err

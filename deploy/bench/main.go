@@ -82,12 +82,13 @@ func passThrough(ctx context.Context, o options) error {
 	defer stopAll(contenders)
 	for _, size := range []struct {
 		name, path string
+		bytes      int
 		share      int // of the requests
-	}{{"2K", "/2k", 1}, {"21K", "/21k", 2}, {"10M", "/10m", 200}} {
+	}{{"2K", "/2k", 2 << 10, 1}, {"21K", "/21k", 21 << 10, 2}, {"10M", "/10m", 10 << 20, 200}} {
 		if !strings.Contains(o.only, size.name) {
 			continue
 		}
-		if err := compare(ctx, o, size.name, o.requests/size.share, contenders, func(c *contender) string {
+		if err := compare(ctx, o, size.name, size.bytes, o.requests/size.share, contenders, func(c *contender) string {
 			return "GET " + size.path + " HTTP/1.1\r\nHost: " + c.host() + browser + "\r\n\r\n"
 		}); err != nil {
 			return err

@@ -65,8 +65,8 @@ func BenchmarkReverseProxy(b *testing.B) {
 
 type pooledSlices struct{}
 
-func (pooledSlices) Get() []byte  { return *buffers.Get().(*[]byte) }
-func (pooledSlices) Put(b []byte) { buffers.Put(&b) }
+func (pooledSlices) Get() []byte  { return buffers.Get().(*[readBuffer]byte)[:] }
+func (pooledSlices) Put(b []byte) { buffers.Put((*[readBuffer]byte)(b)) }
 
 func benchmark(b *testing.B, size int, handler func(*url.URL) http.Handler) {
 	body := bytes.Repeat([]byte("x"), size)

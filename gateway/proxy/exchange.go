@@ -214,12 +214,7 @@ const headerDelay = 10 * time.Millisecond
 // copyBody streams the body: whatever one read brings is with the client
 // before the next read waits.
 func (x *exchange) copyBody(res *http.Response) error {
-	pool := &buffers
-	if res.ContentLength > longResponse {
-		pool = &longBuffers
-	}
-	kept := pool.Get().(*[]byte)
-	buf := *kept
+	buf := buffers.Get().(*[readBuffer]byte)
 	var stop func()
 	switch {
 	case isEventStream(res.Header):
@@ -230,7 +225,7 @@ func (x *exchange) copyBody(res *http.Response) error {
 		stop = x.flushSoon()
 	}
 	for {
-		n, err := res.Body.Read(buf)
+		n, err := res.Body.Read(buf[:])
 		if stop != nil {
 			stop()
 			stop = nil
@@ -241,7 +236,7 @@ func (x *exchange) copyBody(res *http.Response) error {
 			}
 		}
 		if err == io.EOF {
-			pool.Put(kept)
+			buffers.Put(buf)
 			return nil
 		}
 		if err != nil {
@@ -302,18 +297,4 @@ func (x *exchange) flushSoon() (stop func()) {
 	}
 }
 
-// A file is copied with fewer and larger reads and writes than a page.
-const (
-	longResponse = 1 << 20
-	longBuffer   = 128 << 10
-)
-
-var (
-	buffers     = sync.Pool{New: func() any { return newBuffer(readBuffer) }}
-	longBuffers = sync.Pool{New: func() any { return newBuffer(longBuffer) }}
-)
-
-func newBuffer(size int) *[]byte {
-	b := make([]byte, size)
-	return &b
-}
+var buffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
