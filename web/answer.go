@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"jumpgate/idp"
@@ -90,6 +91,9 @@ func refusal(a idp.Answer) []detail {
 func printable(s string) string {
 	if len(s) > 2048 {
 		s = s[:2048]
+	}
+	if !strings.ContainsFunc(s, func(c rune) bool { return c < 0x20 || c > 0x7e || c == '"' || c == '\\' }) {
+		return s
 	}
 	quoted := strconv.QuoteToASCII(s)
 	return quoted[1 : len(quoted)-1]

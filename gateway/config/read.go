@@ -129,7 +129,11 @@ func (r *report) plain(v *value, name string) (string, bool) {
 	text := strings.TrimSuffix(v.text, "\n") // which every YAML block has
 	switch {
 	case v.kind != scalar:
-		r.errorf(v.at, "write one value, without dash or brackets", "%s must be a single value, not %s", name, v.kind)
+		hint := "write one value, without dash or brackets"
+		if v.kind == mapping {
+			hint += "; between brackets, put what has a colon into quotes"
+		}
+		r.errorf(v.at, hint, "%s must be a single value, not %s", name, v.kind)
 	case text == "":
 		r.errorf(v.at, "give it a value or remove the line", "%s is empty", name)
 	case len(text) > maxText:
