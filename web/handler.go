@@ -48,14 +48,15 @@ func NewHandler(sites []*Site, trust proxy.Trust, log *slog.Logger, metrics *Met
 	for _, site := range sites {
 		site.ours = h.router(site)
 		site.requests = metrics.requests.WithLabelValues(site.Wwwroot.String())
-		h.sites[site.Wwwroot.Host()] = site
+		host := site.Wwwroot.Host()
+		h.sites[host] = site
 		// The same address, with the port that browsers leave out.
-		port := ":80"
-		if site.Wwwroot.Scheme() == "https" {
-			port = ":443"
-		}
-		if !strings.HasSuffix(site.Wwwroot.Host(), port) {
-			h.sites[site.Wwwroot.Host()+port] = site
+		switch {
+		case strings.LastIndexByte(host, ':') > strings.LastIndexByte(host, ']'): // it has another one
+		case site.Wwwroot.Scheme() == "https":
+			h.sites[host+":443"] = site
+		default:
+			h.sites[host+":80"] = site
 		}
 	}
 	return h
@@ -77,6 +78,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	site.requests.Inc()
 	switch {
 	case ours(site.Wwwroot, r.URL.Path):
 		site.ours.ServeHTTP(w, r)
@@ -87,7 +89,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		site.Proxy.ServeHTTP(w, r)
 	}
-	site.requests.Inc()
 }
 
 // recovered logs a fault of ours and ends the connection. A proxied answer

@@ -330,3 +330,29 @@ func TestAdmin(t *testing.T) {
 		}
 	}
 }
+
+func TestASiteAnswersToItsAddressAlone(t *testing.T) {
+	tests := []struct {
+		root, host string
+		known      bool
+	}{
+		{"https://home.test", "home.test", true},
+		{"https://home.test", "home.test:443", true},
+		{"https://home.test", "home.test:80", false},
+		{"http://home.test", "home.test:80", true},
+		{"http://home.test:8080", "home.test:8080", true},
+		{"http://home.test:8080", "home.test", false},
+		{"http://home.test:8080", "home.test:8080:80", false},
+		{"http://[::1]", "[::1]", true},
+		{"http://[::1]", "[::1]:80", true},
+		{"http://[::1]:8080", "[::1]:8080", true},
+		{"http://[::1]:8080", "[::1]", false},
+	}
+	for _, test := range tests {
+		f := newFront(t, test.root)
+		w := f.do("GET", "/", func(r *http.Request) { r.Host = test.host })
+		if known := w.Code == 200; known != test.known {
+			t.Errorf("%s called %s: status %d", test.root, test.host, w.Code)
+		}
+	}
+}
