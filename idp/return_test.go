@@ -260,6 +260,28 @@ func TestALogoutLeavesNothingPending(t *testing.T) {
 	}
 }
 
+func TestAnEarlierLoginDoesNotCostALaterJump(t *testing.T) {
+	h := newHome(t, store.Limits{})
+	b := browser{}
+	h.jump(b, "/one")
+	h.jump(b, "/two")
+	if _, done := h.answer(b, b.request("POST", login), 303, redirect("MoodleSession="+adas)); !done {
+		t.Fatal("the login did not finish a jump")
+	}
+	// The session ends without our seeing it; a click brings the learner to
+	// the login page, where Moodle begins another one.
+	b["MoodleSession"] = "endedendedendedendedended0"
+	h.jump(b, "/three")
+	h.answer(b, b.request("GET", login), 200, http.Header{"Content-Type": {"text/html"}, "Set-Cookie": {"MoodleSession=" + anonymous}})
+	a, done := h.answer(b, b.request("POST", login), 303, redirect("MoodleSession="+adas))
+	if !done {
+		t.Fatal("the later jump is lost")
+	}
+	if _, wantsurl := landing(t, a); wantsurl != "/three" {
+		t.Errorf("arrived at %s", wantsurl)
+	}
+}
+
 func TestAPageForEverybodyCarriesNoCookieOfOurs(t *testing.T) {
 	h := newHome(t, store.Limits{})
 	b := browser{}

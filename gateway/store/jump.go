@@ -46,7 +46,8 @@ type Jump struct {
 }
 
 // Plant puts a new jump into the session; Save remembers it. With a session
-// from Open this costs one round trip.
+// from Open this costs one round trip. Whoever plants one waits for a login, so
+// that none of before counts as honoured any longer.
 func (st *Sessions) Plant(session *sessions.Session, peer gateway.Wwwroot, wantsurl string) (Jump, error) {
 	if peer.IsZero() || len(wantsurl) > maxWantsurl {
 		return Jump{}, fmt.Errorf("jump names no peer or its wantsurl is longer than %d bytes", maxWantsurl)
@@ -60,6 +61,7 @@ func (st *Sessions) Plant(session *sessions.Session, peer gateway.Wwwroot, wants
 	if err := encoder.Encode(j); err != nil {
 		return Jump{}, fmt.Errorf("jump: %w", err)
 	}
+	session.Values[fieldLogin] = ""
 	session.Values[fieldJump+j.ID] = record.String()
 	return j, nil
 }
