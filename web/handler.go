@@ -29,8 +29,10 @@ type Site struct {
 	RPC       http.Handler // the MNet endpoint
 	PublicKey http.Handler
 
-	ours     http.Handler
-	requests prometheus.Counter
+	ours        http.Handler
+	watch       proxy.Inspect // looks at what Moodle answers
+	loginReturn proxy.Inspect // and lets a pending jump take its place
+	requests    prometheus.Counter
 }
 
 // Handler routes requests to sites by the host they name. Everything that is
@@ -47,6 +49,7 @@ func NewHandler(sites []*Site, trust proxy.Trust, log *slog.Logger, metrics *Met
 	h := &Handler{sites: make(map[string]*Site, len(sites)), trust: trust, log: log, metrics: metrics}
 	for _, site := range sites {
 		site.ours = h.router(site)
+		site.watch, site.loginReturn = h.watch(site), h.loginReturn(site)
 		site.requests = metrics.requests.WithLabelValues(site.Wwwroot.String())
 		host := site.Wwwroot.Host()
 		h.sites[host] = site
@@ -83,9 +86,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case ours(site.Wwwroot, r.URL.Path):
 		site.ours.ServeHTTP(w, r)
 	case site.IDP.Expects(r):
-		site.Proxy.Serve(w, r, h.loginReturn(site))
+		site.Proxy.Serve(w, r, site.loginReturn)
 	case site.Homes.Lands(r), site.IDP.Watches(r):
-		site.Proxy.Serve(w, r, h.watch(site))
+		site.Proxy.Serve(w, r, site.watch)
 	default:
 		site.Proxy.ServeHTTP(w, r)
 	}
@@ -134,9 +137,8 @@ func (h *Handler) failed(r *http.Request, site *Site, what string, err error) {
 // loginReturn lets the identity provider look at what Moodle answers a
 // browser that has a jump pending.
 func (h *Handler) loginReturn(site *Site) proxy.Inspect {
-	watch := h.watch(site)
 	return func(w http.ResponseWriter, r *http.Request, res *http.Response) bool {
-		watch(w, r, res)
+		site.watch(w, r, res)
 		start := time.Now()
 		answer, done := site.IDP.Return(w, r, res)
 		if !done {

@@ -8,7 +8,6 @@ import (
 // Pages of Moodle that matter to a gateway, below the wwwroot's path.
 const (
 	PageLogin    = "/login/index.php"           // the form, and whoever completes it
-	PageLogout   = "/login/logout.php"          // ends the session if the sesskey is right
 	PageLoginAs  = "/course/loginas.php"        // another account in the same session id
 	PagePassword = "/login/change_password.php" // where a new password is chosen
 	PageMFA      = "/admin/tool/mfa/auth.php"   // where tool_mfa asks for a factor
