@@ -99,7 +99,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "peers"), 0o700); err != nil {
 		return nil, withHint(err, "make the state directory writable, or name another one (state_dir, --state-dir)")
 	}
-	key, err := g.key(s, dir)
+	key, err := siteKey(s, dir, g.log)
 	if err != nil {
 		return nil, err
 	}

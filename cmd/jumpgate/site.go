@@ -32,8 +32,8 @@ func stateName(w gateway.Wwwroot) string {
 
 const keyHint = "the file holds certificate and private key, in PEM or as Moodle stores them, and only its owner and group may read it (chmod 600)"
 
-// key reads or makes the MNet key of a site.
-func (g *instance) key(s *config.Site, dir string) (*mnet.Key, error) {
+// siteKey reads or makes the MNet key of a site.
+func siteKey(s *config.Site, dir string, log *slog.Logger) (*mnet.Key, error) {
 	if s.KeyFile != "" {
 		key, err := mnet.LoadKey(s.KeyFile, s.Wwwroot)
 		if err != nil {
@@ -46,10 +46,10 @@ func (g *instance) key(s *config.Site, dir string) (*mnet.Key, error) {
 		return nil, withHint(err, "the state directory must be writable, and the key readable by its owner alone")
 	}
 	if created {
-		g.log.Info("made an MNet key", "site", s.Wwwroot.String(), "fingerprint", key.Certificate().Fingerprint().String())
+		log.Info("made an MNet key", "site", s.Wwwroot.String(), "fingerprint", key.Certificate().Fingerprint().String())
 	}
 	if left := time.Until(key.Certificate().NotAfter); left < 28*24*time.Hour {
-		g.log.Warn("the MNet key of the site expires soon", "site", s.Wwwroot.String(), "notafter", key.Certificate().NotAfter)
+		log.Warn("the MNet key of the site expires soon", "site", s.Wwwroot.String(), "notafter", key.Certificate().NotAfter)
 	}
 	return key, nil
 }
