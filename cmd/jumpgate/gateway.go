@@ -30,6 +30,9 @@ type instance struct {
 	metrics *web.Metrics
 	moodles []moodleRedis // Moodle's own ones
 
+	mu       sync.Mutex
+	keyrings map[gateway.Wwwroot]*mnet.Keyring
+
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -45,7 +48,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	g := &instance{log: log, redis: opened}
+	g := &instance{log: log, redis: opened, keyrings: map[gateway.Wwwroot]*mnet.Keyring{}}
 	g.metrics = web.NewMetrics(opened.Up)
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
@@ -99,12 +102,12 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "peers"), 0o700); err != nil {
 		return nil, withHint(err, "make the state directory writable, or name another one (state_dir, --state-dir)")
 	}
-	key, err := siteKey(s, dir, g.log)
+	state := g.redis.Site(s.Wwwroot)
+	keys, err := g.keys(c, s, dir, state)
 	if err != nil {
 		return nil, err
 	}
-	state := g.redis.Site(s.Wwwroot)
-	source, err := g.source(c, s, state, key)
+	source, err := g.source(c, s, state, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -127,25 +130,25 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
 	})
-	pins := g.pins(s, key, dir)
+	caller := g.caller(s, keys, state, dir)
 	return &web.Site{
 		Wwwroot: s.Wwwroot,
 		Proxy:   behind,
 		IDP:     provider,
-		Homes:   &sp.Homes{Site: s.Wwwroot, Peers: s.Peers, Key: key.Derive("remembered home"), Now: time.Now},
+		Homes:   &sp.Homes{Site: s.Wwwroot, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 		RPC: &mnet.Server{
-			Site: s.Wwwroot, Keys: []*mnet.Key{key}, Methods: provider.Methods(), Replays: state,
-			Window: s.TimestampWindow, Addr: trust.Client,
+			Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: provider.Methods(), Replays: state,
+			Window: s.MNet.TimestampWindow, Addr: trust.Client,
 			Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
 				peer := s.Peers.Exact(wwwroot)
 				if peer == nil {
 					return nil, nil, nil
 				}
-				cert, err := pins.Certificate(ctx, peer)
+				cert, err := caller.Pins.Certificate(ctx, peer)
 				return peer, cert, err
 			},
 			Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
 		},
-		PublicKey: mnet.PublicKey(key),
+		PublicKey: mnet.PublicKey(keys.Current),
 	}, nil
 }

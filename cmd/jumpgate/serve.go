@@ -215,6 +215,9 @@ func (s *server) notReady(g *instance) string {
 	case !g.redis.Up():
 		return "redis is down"
 	}
+	if site, other := g.otherKey(); other {
+		return "not the key of the other gateways of " + site.String()
+	}
 	return ""
 }
 

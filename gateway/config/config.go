@@ -98,12 +98,12 @@ type Site struct {
 	Identity Identity
 
 	// KeyFile is a PEM pair, or a pair as Moodle stores it, to import as the
-	// site's MNet key; empty for one that the gateway makes under StateDir.
+	// site's MNet key, once; empty for one that the gateway makes under
+	// StateDir. Either lives there afterwards.
 	KeyFile string
 
-	// TimestampWindow is how far the clock in a peer's message may be off,
-	// in either direction.
-	TimestampWindow time.Duration
+	// MNet says how the site speaks to its peers.
+	MNet MNet
 
 	// Peers are the remote hosts that learners may jump to: those of the
 	// file in its order, then those of PeersDir by file name.
@@ -114,6 +114,22 @@ type Site struct {
 	PeersDir string
 
 	certificateFiles map[gateway.Wwwroot]string // of peers, for Print
+}
+
+// MNet says how a site speaks to its peers.
+type MNet struct {
+	// TimestampWindow is how far the clock in a peer's message may be off,
+	// in either direction.
+	TimestampWindow time.Duration
+
+	// RotateKey has a new key made before the current one ends.
+	RotateKey bool
+
+	// KeySecret is what new keys are sealed under on their way through Redis
+	// to gateways that have another StateDir; empty for never. It was read
+	// from KeySecretFile.
+	KeySecret     Secret
+	KeySecretFile string
 }
 
 // The identity sources.

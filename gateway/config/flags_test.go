@@ -47,8 +47,8 @@ func TestFlagsAreEnoughForOneSite(t *testing.T) {
 				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
 				SessionTimeout: 8 * time.Hour,
 			},
-			TimestampWindow: 5 * time.Minute,
-			Peers:           peers,
+			MNet:  MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Peers: peers,
 		}},
 	}
 	if diff := cmp.Diff(want, got, compare); diff != "" {

@@ -66,8 +66,8 @@ func TestWhatAFileLeavesOutHasADefault(t *testing.T) {
 				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
 				SessionTimeout: 8 * time.Hour,
 			},
-			TimestampWindow: 5 * time.Minute,
-			Peers:           &gateway.Allowlist{},
+			MNet:  MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Peers: &gateway.Allowlist{},
 		}},
 		Warnings: []Warning{{
 			Position{File: "jumpgate.yaml", Line: 3, Column: 14},
@@ -209,10 +209,10 @@ func TestAFileHoldsEverything(t *testing.T) {
 				},
 				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour,
 			},
-			KeyFile:         in("tls.key"),
-			TimestampWindow: 90 * time.Second,
-			Peers:           first,
-			PeersDir:        in("peers.d"),
+			KeyFile:  in("tls.key"),
+			MNet:     MNet{TimestampWindow: 90 * time.Second, RotateKey: true},
+			Peers:    first,
+			PeersDir: in("peers.d"),
 		}, {
 			Wwwroot:         wwwroot(t, "https://second.example.org"),
 			Upstream:        &url.URL{Scheme: "http", Host: "127.0.0.1:8082"},
@@ -222,8 +222,8 @@ func TestAFileHoldsEverything(t *testing.T) {
 				SessionTimeout: 8 * time.Hour,
 				Token:          "web-service-token", TokenEnv: "JUMPGATE_TEST_TOKEN",
 			},
-			TimestampWindow: 5 * time.Minute,
-			Peers:           second,
+			MNet:  MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Peers: second,
 		}},
 	}
 	got := load(t, full)

@@ -84,6 +84,8 @@ type siteDoc struct {
 
 type mnetDoc struct {
 	TimestampWindow string `yaml:"timestamp_window"`
+	KeyRotation     string `yaml:"key_rotation"`
+	KeySecretFile   string `yaml:"key_secret_file,omitempty"`
 }
 
 type identityDoc struct {
@@ -171,10 +173,18 @@ func (s *Site) doc(c *Config) siteDoc {
 		UpstreamTimeout: duration(s.UpstreamTimeout),
 		Identity:        s.Identity.doc(c),
 		Key:             s.KeyFile,
-		MNet:            mnetDoc{TimestampWindow: duration(s.TimestampWindow)},
+		MNet:            s.MNet.doc(),
 	}
 	for _, p := range s.Peers.Peers() {
 		d.Peers = append(d.Peers, s.peerDoc(p))
+	}
+	return d
+}
+
+func (m *MNet) doc() mnetDoc {
+	d := mnetDoc{TimestampWindow: duration(m.TimestampWindow), KeyRotation: RotateManual, KeySecretFile: m.KeySecretFile}
+	if m.RotateKey {
+		d.KeyRotation = RotateAuto
 	}
 	return d
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"strings"
 	"time"
 
 	"jumpgate/gateway"
@@ -15,7 +16,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 		UpstreamTimeout:  o.duration("upstream_timeout", DefaultUpstreamTimeout),
 		KeyFile:          o.path("key"),
 		PeersDir:         o.path("peers_dir"),
-		TimestampWindow:  o.timestampWindow(),
+		MNet:             o.mnet(),
 		certificateFiles: map[gateway.Wwwroot]string{},
 	}
 	c.Sites = append(c.Sites, s)
@@ -109,11 +110,30 @@ func (o object) identity(c *Config) Identity {
 // before its timestamp as after.
 const maxWindow = 12 * time.Hour
 
-func (o object) timestampWindow() time.Duration {
-	m := o.sub("mnet", fieldsOf[mnetDoc]())
-	w := m.duration("timestamp_window", DefaultTimestampWindow)
-	if w > maxWindow {
-		m.errorf(m.place("timestamp_window"), "set the clocks of both sites instead", "\"timestamp_window\" is more than %s: a message could be replayed", duration(maxWindow))
+func (o object) mnet() MNet {
+	o = o.sub("mnet", fieldsOf[mnetDoc]())
+	m := MNet{
+		TimestampWindow: o.duration("timestamp_window", DefaultTimestampWindow),
+		RotateKey:       o.choice("key_rotation", RotateAuto, RotateAuto, RotateManual) == RotateAuto,
 	}
-	return w
+	if m.TimestampWindow > maxWindow {
+		o.errorf(o.place("timestamp_window"), "set the clocks of both sites instead", "\"timestamp_window\" is more than %s: a message could be replayed", duration(maxWindow))
+	}
+	if m.KeySecretFile = o.path("key_secret_file"); m.KeySecretFile != "" {
+		if b, ok := o.readSecret("key_secret_file", m.KeySecretFile); ok {
+			if m.KeySecret = Secret(strings.TrimSpace(string(b))); len(m.KeySecret) < minKeySecret {
+				o.errorf(o.place("key_secret_file"), "openssl rand -hex 32 makes a good one", "the secret in %q has less than %d characters", "key_secret_file", minKeySecret)
+			}
+		}
+	}
+	return m
 }
+
+// minKeySecret is 128 bits in hexadecimal digits.
+const minKeySecret = 32
+
+// The ways to change a key before it ends.
+const (
+	RotateAuto   = "auto"   // the gateway makes a new one
+	RotateManual = "manual" // somebody runs jumpgate key rotate
+)
