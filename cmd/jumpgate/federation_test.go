@@ -32,6 +32,7 @@ type federation struct {
 	t       *testing.T
 	config  *config.Config
 	gateway atomic.Pointer[instance] // at the home's public address
+	instead atomic.Pointer[url.URL]  // another process that is asked there, if any
 }
 
 // setting says what a federation is made of.
@@ -78,6 +79,10 @@ func newFederation(t *testing.T, s setting) *federation {
 	}
 	forum.Config.Handler, behind.Config.Handler = there, home
 	front.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if instead := f.instead.Load(); instead != nil {
+			balancer(instead).ServeHTTP(w, r)
+			return
+		}
 		f.gateway.Load().handler.ServeHTTP(w, r)
 	})
 	for _, server := range []*httptest.Server{front, behind, forum} {
