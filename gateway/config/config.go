@@ -93,8 +93,12 @@ type Site struct {
 	// The answer itself may take as long as it needs.
 	UpstreamTimeout time.Duration
 
+	// Issuer says who the site's MNet identity provider is: IssuerGateway or
+	// IssuerMoodle.
+	Issuer string
+
 	// Identity says how the gateway learns who a browser's Moodle session
-	// belongs to.
+	// belongs to. With IssuerMoodle nobody asks.
 	Identity Identity
 
 	// KeyFile is a PEM pair, or a pair as Moodle stores it, to import as the
@@ -115,6 +119,12 @@ type Site struct {
 
 	certificateFiles map[gateway.Wwwroot]string // of peers, for Print
 }
+
+// Who makes the tokens that learners jump with.
+const (
+	IssuerGateway = "gateway" // the gateway itself
+	IssuerMoodle  = "moodle"  // the Moodle behind, guarded by the gateway
+)
 
 // The identity sources.
 const (
