@@ -103,19 +103,15 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Issuer == config.IssuerMoodle {
+		return g.guarded(s, trust, key)
+	}
 	state := g.redis.Site(s.Wwwroot)
 	source, err := g.source(c, s, state, key)
 	if err != nil {
 		return nil, err
 	}
-	behind, err := proxy.New(proxy.Options{
-		Upstream:              s.Upstream,
-		Site:                  s.Wwwroot,
-		Trust:                 trust,
-		RequestID:             web.RequestID,
-		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
-		ResponseHeaderTimeout: s.UpstreamTimeout,
-	})
+	behind, err := g.behind(s, trust)
 	if err != nil {
 		return nil, err
 	}
@@ -148,4 +144,16 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		},
 		PublicKey: mnet.PublicKey(key),
 	}, nil
+}
+
+// behind returns the proxy to a site's Moodle.
+func (g *instance) behind(s *config.Site, trust proxy.Trust) (*proxy.Proxy, error) {
+	return proxy.New(proxy.Options{
+		Upstream:              s.Upstream,
+		Site:                  s.Wwwroot,
+		Trust:                 trust,
+		RequestID:             web.RequestID,
+		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
+		ResponseHeaderTimeout: s.UpstreamTimeout,
+	})
 }

@@ -267,6 +267,7 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			[]string{`jumpgate.yaml:5:24: "prefix" does nothing with the identity source moodle-web`}},
 		{"a second factor that nobody spoke of", "redis: redis://a" + minimal + "    identity: {prefix: mdl_}\n" + peers,
 			[]string{`jumpgate.yaml:5:15: "mfa" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true (--moodle-mfa), or learners jump without it`}},
+		{"a second factor in guard mode", "redis: redis://a" + minimal + "    issuer: moodle\n" + peers, nil},
 		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,
 			[]string{`jumpgate.yaml:5:40: "token_file" does nothing with the identity source moodle-redis`}},
 	} {
