@@ -19,12 +19,11 @@ import (
 // relay is a Relay under test, of the recorded idp whose only peer is sp.
 type relay struct {
 	*Relay
-	t       testing.TB
-	seen    []*http.Request // what reached Moodle, and its bodies
-	bodies  []string
-	answer  *http.Response // nil: none comes
-	through string
-	events  []Event
+	t      testing.TB
+	seen   []*http.Request // what reached Moodle, and its bodies
+	bodies []string
+	answer *http.Response // nil: none comes
+	events []Event
 }
 
 func newRelay(t testing.TB) *relay {
