@@ -39,8 +39,8 @@ const (
 	ReasonNoAnswer        = "no-answer"      // passed on to it in vain
 )
 
-// Event is what became of one request to a Server or Relay. It holds no secrets: no
-// parameters, tokens or keys.
+// Event is what became of one request to a Server or Relay. It holds no
+// secrets: no parameters, tokens or keys.
 type Event struct {
 	Addr     netip.Addr
 	Claimed  string        // the wwwroot that the envelope claims, unchecked, at most 255 bytes; may be empty

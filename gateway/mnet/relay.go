@@ -42,7 +42,7 @@ type Relay struct {
 var relayAllowance = allowance{200, 400}
 
 // maxAnswer bounds what Moodle answers, in bytes: the list of all courses of a
-// large site with their descriptions, in four layers of base64 and escapes.
+// large site with their descriptions, in two layers of base64.
 const maxAnswer = 32 << 20
 
 func (l *Relay) init() {
