@@ -31,7 +31,7 @@ type instance struct {
 	moodles []moodleRedis // Moodle's own ones
 
 	mu       sync.Mutex
-	keyrings map[gateway.Wwwroot]*mnet.Keyring
+	keyrings map[gateway.Wwwroot]*siteKeys
 
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
@@ -48,7 +48,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	g := &instance{log: log, redis: opened, keyrings: map[gateway.Wwwroot]*mnet.Keyring{}}
+	g := &instance{log: log, redis: opened, keyrings: map[gateway.Wwwroot]*siteKeys{}}
 	g.metrics = web.NewMetrics(opened.Up)
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
@@ -107,18 +107,14 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Issuer == config.IssuerMoodle {
+		return g.guarded(s, trust, keys)
+	}
 	source, err := g.source(c, s, state, keys)
 	if err != nil {
 		return nil, err
 	}
-	behind, err := proxy.New(proxy.Options{
-		Upstream:              s.Upstream,
-		Site:                  s.Wwwroot,
-		Trust:                 trust,
-		RequestID:             web.RequestID,
-		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
-		ResponseHeaderTimeout: s.UpstreamTimeout,
-	})
+	behind, err := g.behind(s, trust)
 	if err != nil {
 		return nil, err
 	}
@@ -151,4 +147,16 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		},
 		PublicKey: mnet.PublicKey(keys.Current),
 	}, nil
+}
+
+// behind returns the proxy to a site's Moodle.
+func (g *instance) behind(s *config.Site, trust proxy.Trust) (*proxy.Proxy, error) {
+	return proxy.New(proxy.Options{
+		Upstream:              s.Upstream,
+		Site:                  s.Wwwroot,
+		Trust:                 trust,
+		RequestID:             web.RequestID,
+		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
+		ResponseHeaderTimeout: s.UpstreamTimeout,
+	})
 }

@@ -111,7 +111,7 @@ func (s *server) run(ctx context.Context, c *config.Config) error {
 	}
 	for _, site := range c.Sites {
 		s.log.Info("serving", "site", site.Wwwroot.String(), "address", listener.Addr().String(), "upstream", site.Upstream.String(),
-			"peers", len(site.Peers.Peers()), "identity", site.Identity.Source)
+			"peers", len(site.Peers.Peers()), "issuer", site.Issuer, "identity", site.Identity.Source)
 	}
 	return s.serve(ctx, servers, listeners, hangups, g)
 }

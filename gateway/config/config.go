@@ -93,8 +93,12 @@ type Site struct {
 	// The answer itself may take as long as it needs.
 	UpstreamTimeout time.Duration
 
+	// Issuer says who the site's MNet identity provider is: IssuerGateway or
+	// IssuerMoodle.
+	Issuer string
+
 	// Identity says how the gateway learns who a browser's Moodle session
-	// belongs to.
+	// belongs to. With IssuerMoodle nobody asks.
 	Identity Identity
 
 	// KeyFile is a PEM pair, or a pair as Moodle stores it, to import as the
@@ -131,6 +135,12 @@ type MNet struct {
 	KeySecret     Secret
 	KeySecretFile string
 }
+
+// Who makes the tokens that learners jump with.
+const (
+	IssuerGateway = "gateway" // the gateway itself
+	IssuerMoodle  = "moodle"  // the Moodle behind, guarded by the gateway
+)
 
 // The identity sources.
 const (

@@ -75,6 +75,7 @@ type siteDoc struct {
 	Wwwroot         string      `yaml:"wwwroot"`
 	Upstream        string      `yaml:"upstream"`
 	UpstreamTimeout string      `yaml:"upstream_timeout"`
+	Issuer          string      `yaml:"issuer"`
 	Identity        identityDoc `yaml:"identity"`
 	Key             string      `yaml:"key,omitempty"`
 	MNet            mnetDoc     `yaml:"mnet"`
@@ -171,6 +172,7 @@ func (s *Site) doc(c *Config) siteDoc {
 		Wwwroot:         s.Wwwroot.String(),
 		Upstream:        s.Upstream.String(),
 		UpstreamTimeout: duration(s.UpstreamTimeout),
+		Issuer:          s.Issuer,
 		Identity:        s.Identity.doc(c),
 		Key:             s.KeyFile,
 		MNet:            s.MNet.doc(),

@@ -14,6 +14,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	s := &Site{
 		Upstream:         o.upstream("upstream"),
 		UpstreamTimeout:  o.duration("upstream_timeout", DefaultUpstreamTimeout),
+		Issuer:           o.choice("issuer", IssuerGateway, IssuerGateway, IssuerMoodle),
 		KeyFile:          o.path("key"),
 		PeersDir:         o.path("peers_dir"),
 		MNet:             o.mnet(),
@@ -46,7 +47,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	if s.KeyFile != "" {
 		o.readSecret("key", s.KeyFile)
 	}
-	s.Identity = o.identity(c)
+	s.Identity = o.identity(c, s.Issuer)
 	r.peers(o, s)
 }
 
@@ -54,8 +55,9 @@ var cookieName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$") // RF
 
 // identity reads the identity source of a site. Without one it is
 // moodle-redis if there is a Redis that may hold Moodle's sessions, else
-// moodle-web.
-func (o object) identity(c *Config) Identity {
+// moodle-web. What is wrong with it is reported whoever the issuer is, so that
+// another issuer is one word away.
+func (o object) identity(c *Config, issuer string) Identity {
 	shared := c.Redis != nil && !c.Redis.Embedded
 	o = o.sub("identity", identityFields)
 	source := MoodleWeb
@@ -84,7 +86,7 @@ func (o object) identity(c *Config) Identity {
 			o.warnf(o.place(key), "%q does nothing with the identity source %s", key, id.Source)
 		}
 	}
-	if id.Source == MoodleRedis && !o.has("mfa") {
+	if id.Source == MoodleRedis && !o.has("mfa") && issuer == IssuerGateway {
 		o.warnf(o.place("mfa"), "\"mfa\" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true (--moodle-mfa), or learners jump without it")
 	}
 	if v := o.get("redis"); v != nil {

@@ -214,9 +214,9 @@ func (r *Keyring) change(ctx context.Context, key *Key) error {
 	return r.promote(key)
 }
 
-// Watch settles every few seconds until ctx ends, and rotates, if rotate is
-// set, when that is due. Each change, and each failure once, is logged.
-func (r *Keyring) Watch(ctx context.Context, rotate bool, log *slog.Logger) {
+// Watch settles every few seconds until ctx ends, and rotates, if rotate says
+// so, when that is due. Each change, and each failure once, is logged.
+func (r *Keyring) Watch(ctx context.Context, rotate func() bool, log *slog.Logger) {
 	ticker := time.NewTicker(settleEvery)
 	defer ticker.Stop()
 	said := ""
@@ -227,7 +227,7 @@ func (r *Keyring) Watch(ctx context.Context, rotate bool, log *slog.Logger) {
 		case <-ticker.C:
 		}
 		before := r.Current()
-		err := r.keepUp(ctx, rotate)
+		err := r.keepUp(ctx, rotate())
 		r.failure.Store(&err)
 		if now := r.Current(); !now.same(before) {
 			log.LogAttrs(ctx, slog.LevelInfo, "the MNet key of the site has changed", slog.String("site", r.Site.String()),

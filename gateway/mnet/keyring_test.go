@@ -360,12 +360,12 @@ func TestWatchRotatesAndKeepsUp(t *testing.T) {
 		auto := openRing(t, KeyringOptions{Dir: dir, Registry: reg, Gateway: "auto", Now: now})
 		ctx, cancel := context.WithCancel(t.Context())
 		log, lines := testLog()
-		go manual.Watch(ctx, false, log)
+		go manual.Watch(ctx, func() bool { return false }, log)
 		time.Sleep(settleEvery + time.Second)
 		if got := manual.Current(); !got.same(key) {
 			t.Error("the key was changed although nobody asked for it")
 		}
-		go auto.Watch(ctx, true, log)
+		go auto.Watch(ctx, func() bool { return true }, log)
 		time.Sleep(3 * settleEvery)
 		if a, m := auto.Current(), manual.Current(); a.same(key) || !a.same(m) {
 			t.Errorf("after a rotation: %s and %s, before %s", a, m, key)
