@@ -11,12 +11,15 @@ import (
 	"jumpgate/gateway"
 )
 
-// Client calls the methods of peers, and fetches their certificates.
+// Client calls the methods of peers, and fetches their certificates. It may be
+// used by many goroutines at once and must not be copied.
 type Client struct {
 	HTTP *http.Client     // nil for http.DefaultClient; redirects are never followed
 	Key  *Key             // of our site
 	Site gateway.Wwwroot  // who we are
 	Now  func() time.Time // nil for time.Now
+
+	answers seen
 }
 
 const (
@@ -30,8 +33,10 @@ const (
 // or, if it is marked Unauthenticated, one that anybody may have written. All
 // other errors say that there was no valid answer. An answer is valid if it is
 // sealed for us, signed with the pinned key, says the peer's wwwroot inside and
-// outside, and is neither more than 15 seconds ahead of our clock nor 5
-// minutes old.
+// outside, is neither more than 15 seconds ahead of our clock nor 5 minutes
+// old, and was not given before. Nothing in it says which call it answers:
+// that an answer that never reached us answers a later call remains possible
+// where TLS does not protect the way.
 //
 // An authenticated fault 7025 carries the peer's new certificate (section
 // 3.5); the caller decides.
@@ -95,6 +100,11 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 	}
 	if behind := asked.Sub(signed.Timestamp); behind > maxBehind {
 		return nil, fmt.Errorf("the answer is %s old", behind.Round(time.Second))
+	}
+	// Not earlier: anybody can seal something for us, and must not fill the
+	// memory.
+	if !c.answers.add(opened.Nonce) {
+		return nil, errors.New("the answer is a copy of an earlier one: somebody on the way replays it")
 	}
 	return signed.Payload, nil
 }

@@ -2,6 +2,7 @@ package mnet
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
@@ -128,6 +129,67 @@ func TestAClientAcceptsValidAnswersOnly(t *testing.T) {
 		case isFault && f.Unauthenticated != c2.plain, isFault != strings.HasPrefix(c2.err, "fault"):
 			t.Errorf("an answer %s: fault %v", name, f)
 		}
+	}
+}
+
+func TestAClientTakesAnAnswerOnce(t *testing.T) {
+	r, c := newRemote(t), newClient(t)
+	now := time.Unix(1795336536, 0)
+	c.Now = func() time.Time { return now }
+	me := r.peer.Wwwroot
+	ask := func(answer []byte) (Value, error) {
+		r.answer = func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) }
+		return c.Call(t.Context(), r.peer, r.key.Certificate(), "a/b")
+	}
+	signed, err := Sign(EncodeResponse("ok"), r.key, me, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, refusal := seal(t, signed, c.Key, me), envelope(t, EncodeFault(&Fault{Code: 1}), r.key, c.Key, me, now)
+	forged := envelope(t, EncodeResponse("ok"), recordedKey(t, "stranger"), c.Key, me, now)
+
+	if v, err := ask(answer); v != "ok" || err != nil {
+		t.Errorf("an answer: %v, %v", v, err)
+	}
+	now = now.Add(time.Minute)
+	if v, err := ask(answer); err == nil || !strings.Contains(err.Error(), "copy of an earlier one") {
+		t.Errorf("a replayed answer: %v, %v", v, err)
+	}
+	if v, err := ask(seal(t, signed, c.Key, me)); v != "ok" || err != nil {
+		t.Errorf("the same answer, sealed anew by the peer: %v, %v", v, err)
+	}
+	if _, err := ask(refusal); err == nil || !strings.Contains(err.Error(), "fault 1") {
+		t.Errorf("a fault: %v", err)
+	}
+	if _, err := ask(refusal); err == nil || !strings.Contains(err.Error(), "copy of an earlier one") {
+		t.Errorf("a replayed fault: %v", err)
+	}
+	for range 2 { // what anybody can send takes no room
+		if _, err := ask(forged); !errors.Is(err, ErrBadSignature) {
+			t.Errorf("a forged answer: %v", err)
+		}
+	}
+	if n := len(c.answers.recent); n != 3 {
+		t.Errorf("%d answers are remembered, not 3", n)
+	}
+}
+
+func TestTheMemoryOfAnswersIsBounded(t *testing.T) {
+	var s seen
+	nonce := func(i int) (n [32]byte) {
+		binary.BigEndian.PutUint32(n[:], uint32(i))
+		return n
+	}
+	for i := range 3 * seenAnswers {
+		if !s.add(nonce(i)) {
+			t.Fatalf("answer %d was there already", i)
+		}
+		if last := max(0, i-seenAnswers+1); s.add(nonce(last)) {
+			t.Fatalf("after answer %d, answer %d is forgotten", i, last)
+		}
+	}
+	if n := len(s.recent) + len(s.older); n > 2*seenAnswers {
+		t.Errorf("%d answers are kept", n)
 	}
 }
 
