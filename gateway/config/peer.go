@@ -91,6 +91,10 @@ func (p *peerReader) peer(v *value) {
 		Publish:     o.services("publish", gateway.ServiceSSOIDP),
 		Subscribe:   o.services("subscribe", gateway.ServiceSSOSP),
 	}
+	if peer.Publishes(gateway.ServiceMnetEnrol) {
+		p.warnf(o.place("publish"), "%s is published, but Jumpgate has no courses to offer: subscribe to it, to enrol learners at the peer",
+			gateway.ServiceMnetEnrol)
+	}
 	p.peers = append(p.peers, peer)
 	insecure := o.flag("insecure_http")
 	if ok {
@@ -215,6 +219,9 @@ func hasDots(path string) bool {
 	return false
 }
 
+// knownServices are the services that a peer may be granted.
+var knownServices = []string{gateway.ServiceSSOIDP, gateway.ServiceSSOSP, gateway.ServiceMnetEnrol}
+
 // services reads names of MNet services; without the field it is the usual
 // one, with an empty list none.
 func (o object) services(key, usual string) []string {
@@ -224,8 +231,8 @@ func (o object) services(key, usual string) []string {
 	var all []string
 	for _, item := range o.list(key) {
 		text, ok := o.plain(item, "a service")
-		if ok && text != gateway.ServiceSSOIDP && text != gateway.ServiceSSOSP {
-			o.errorf(item.at, "write one of: "+gateway.ServiceSSOIDP+", "+gateway.ServiceSSOSP, "unknown service %q", text)
+		if ok && !slices.Contains(knownServices, text) {
+			o.errorf(item.at, "write one of: "+strings.Join(knownServices, ", "), "unknown service %q", text)
 			ok = false
 		}
 		if ok && !slices.Contains(all, text) {
