@@ -24,6 +24,8 @@ type commands struct {
 	Demo    demoCommand    `cmd:"" help:"Run a whole federation on this machine, to try a jump."`
 	Check   checkCommand   `cmd:"" help:"Say where a jump would land, or which rule refuses it."`
 	Session sessionCommand `cmd:"" help:"Look into Moodle's sessions."`
+	Mnet    mnetCommand    `cmd:"" help:"Find out why a peer does not talk: look inside messages, call methods."`
+	Enrol   enrolCommand   `cmd:"" help:"Enrol learners in courses of a peer."`
 	Config  configCommand  `cmd:"" help:"Check or print a configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

@@ -122,6 +122,9 @@ func unauthenticated(doc []byte, text string) error {
 		fault.Unauthenticated = true
 		return fault
 	}
+	if err := noMessage(doc); err != nil {
+		return fmt.Errorf("%s: %w", text, err)
+	}
 	return errors.New(text)
 }
 
@@ -223,13 +226,23 @@ func (c *Client) do(ctx context.Context, method, url string, doc []byte, limit i
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered with HTTP status %d", url, response.StatusCode)
+		return nil, &StatusError{url, response.StatusCode}
 	}
 	body, err := readAll(response.Body, limit)
 	if err != nil {
 		return nil, fmt.Errorf("answer of %s: %w", url, err)
 	}
 	return body, nil
+}
+
+// StatusError is an answer with another HTTP status than 200.
+type StatusError struct {
+	URL    string
+	Status int
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("%s answered with HTTP status %d", e.URL, e.Status)
 }
 
 func (c *Client) now() time.Time {

@@ -112,7 +112,7 @@ func TestAClientAcceptsValidAnswersOnly(t *testing.T) {
 		"a fault that is not sealed": {sign(fault, r.key, me, now), "fault 7021", true},
 		"plain":                      {ok, "not sealed", false},
 		"a plain fault":              {fault, "fault 7021", true},
-		"a page":                     {[]byte("<html><body>Login</body></html>"), "not sealed", false},
+		"a page":                     {[]byte("<html><body>Login</body></html>"), "not sealed: this is no message of MNet: it is a page", false},
 		"nothing":                    {nil, "not sealed", false},
 		"a proper fault":             {envelope(t, fault, r.key, sp, me, now), "fault 7021", false},
 		"no XML-RPC":                 {envelope(t, []byte("<x/>"), r.key, sp, me, now), "unexpected <x>", false},
@@ -203,7 +203,7 @@ func TestAClientFollowsNoRedirectAndTakesNoErrorPage(t *testing.T) {
 			w.WriteHeader(status)
 		}
 		_, err := c.Call(t.Context(), r.peer, r.key.Certificate(), "a/b")
-		if _, isFault := errors.AsType[*Fault](err); err == nil || isFault || asked != 1 {
+		if refused, ok := errors.AsType[*StatusError](err); !ok || refused.Status != status || asked != 1 {
 			t.Errorf("status %d: %v after %d requests", status, err, asked)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 
 	"jumpgate/gateway"
 )
@@ -77,29 +78,42 @@ func (l *Layers) labels(doc []byte) {
 
 // read decodes the innermost document.
 func (l *Layers) read(doc []byte) (err error) {
-	switch root := rootOf(doc); {
-	case root == "methodcall":
+	switch rootOf(doc) {
+	case "methodcall":
 		l.Payload = doc
 		l.Method, l.Params, err = DecodeCall(doc)
-	case root == "methodresponse":
+		return err
+	case "methodresponse":
 		l.Payload = doc
-		if l.Answer, err = DecodeResponse(doc); err != nil {
-			if fault, ok := errors.AsType[*Fault](err); ok {
-				l.Fault, err = fault, nil
-			}
+		l.Answer, err = DecodeResponse(doc)
+		if fault, ok := errors.AsType[*Fault](err); ok {
+			l.Fault, err = fault, nil
 		}
-	case l.Sealed != nil || l.Signed != nil:
-		l.Payload = doc
-		return errors.New("the innermost document is not XML-RPC")
-	case root == "html" || looksLikeHTML(doc):
-		return errors.New("this is a page of HTML, not a message")
-	case len(bytes.TrimSpace(doc)) == 0:
-		return errors.New("this is empty")
-	default:
-		return errors.New("this is no message of MNet")
+		return err
 	}
-	return err
+	if l.Sealed == nil && l.Signed == nil {
+		return noMessage(doc)
+	}
+	l.Payload = doc
+	return errors.New("the innermost document is not XML-RPC")
 }
+
+// noMessage says what doc is, if it is no message.
+func noMessage(doc []byte) error {
+	trimmed := bytes.TrimSpace(doc)
+	switch root := rootOf(doc); {
+	case root == "encryptedmessage", root == "signedmessage", root == "methodcall", root == "methodresponse":
+		return nil
+	case root == "html", len(trimmed) > 9 && bytes.EqualFold(trimmed[:9], []byte("<!doctype")):
+		return fmt.Errorf("%w: it is a page of HTML", ErrNoMessage)
+	case len(trimmed) == 0:
+		return fmt.Errorf("%w: it is empty", ErrNoMessage)
+	}
+	return ErrNoMessage
+}
+
+// ErrNoMessage reports that something is neither an envelope nor XML-RPC.
+var ErrNoMessage = errors.New("this is no message of MNet")
 
 func looksLikeHTML(doc []byte) bool {
 	doc = bytes.TrimSpace(doc)

@@ -93,7 +93,7 @@ func TestLayersEndWhereAMessageDoes(t *testing.T) {
 		{"broken XML-RPC", "<methodCall></methodCall>", false, false, false, false, "<methodCall></methodCall>", "without a method name"},
 		{"a page", "<!DOCTYPE html>\n<html>", false, false, false, false, "", "a page of HTML"},
 		{"a page of XHTML", "<html><body/></html>", false, false, false, false, "", "a page of HTML"},
-		{"nothing", " \n", false, false, false, false, "", "empty"},
+		{"nothing", " \n", false, false, false, false, "", "it is empty"},
 		{"something", "POST / HTTP/1.1", false, false, false, false, "", "no message of MNet"},
 		{"another document", "<rss/>", false, false, false, false, "", "no message of MNet"},
 	} {
