@@ -32,7 +32,7 @@ type mnetCallCommand struct {
 // Help explains more than fits a line.
 func (mnetCallCommand) Help() string {
 	return "The call is signed with the site's key, as the gateway's own calls are, and the peer does what it says. " +
-		"Exit code 1 if the peer refuses or its answer is not valid. Arguments that begin with - follow a --."
+		"Exit code 1 if the peer refuses or its answer is not valid. If an argument begins with -, write -- before the peer."
 }
 
 // Run calls and prints the answer.
@@ -170,7 +170,7 @@ func faultHint(f *mnet.Fault, site gateway.Wwwroot, ours gateway.Fingerprint, re
 	case mnet.FaultMethodName:
 		return "names look like auth/mnet/auth.php/user_authorise"
 	}
-	return ""
+	return "the peer's own log may say more"
 }
 
 const (
