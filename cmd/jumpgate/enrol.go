@@ -32,7 +32,7 @@ func (c enrolCoursesCommand) Run(t *terminal) error {
 		if err != nil {
 			return err
 		}
-		return list(t.stdout, c.JSON, courses, "ID\tSHORT NAME\tNAME\tCATEGORY\tSTART", func(c idp.Course) string {
+		return writeList(t.stdout, c.JSON, courses, "ID\tSHORT NAME\tNAME\tCATEGORY\tSTART", func(c idp.Course) string {
 			return fmt.Sprintf("%d\t%s\t%s\t%s\t%s", c.ID, shown(c.ShortName), shown(c.FullName), shown(c.Category), day(c.Start))
 		})
 	})
@@ -52,7 +52,7 @@ func (c enrolListCommand) Run(t *terminal) error {
 		if err != nil {
 			return err
 		}
-		return list(t.stdout, c.JSON, enrolments, "USER NAME\tROLE\tBY\tCHANGED", func(e idp.Enrolment) string {
+		return writeList(t.stdout, c.JSON, enrolments, "USER NAME\tROLE\tBY\tCHANGED", func(e idp.Enrolment) string {
 			return fmt.Sprintf("%s\t%s\t%s\t%s", shown(e.Username), shown(e.Role), shown(e.Method), day(e.Modified))
 		})
 	})
@@ -118,11 +118,11 @@ func (c callFlags) enrolments(t *terminal, name string, f func(context.Context, 
 	})
 }
 
-// list writes a table, or one JSON object a line.
-func list[T any](w io.Writer, asJSON bool, all []T, header string, row func(T) string) error {
+// writeList writes a table, or one JSON object a line.
+func writeList[T any](w io.Writer, asJSON bool, all []T, header string, row func(T) string) error {
 	if asJSON {
 		for _, one := range all {
-			if err := writeJSON(w, one); err != nil {
+			if err := encodeJSON(w, one); err != nil {
 				return err
 			}
 		}

@@ -43,7 +43,7 @@ func reportFault(f *mnet.Fault) *faultReport {
 	return r
 }
 
-func writeJSON(w io.Writer, v any) error {
+func encodeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e.Encode(v)

@@ -60,7 +60,7 @@ func (c mnetCallCommand) Run(t *terminal) error {
 			}
 		}
 		if c.JSON && (err == nil || refused) {
-			if failed := writeJSON(t.stdout, answer); failed != nil {
+			if failed := encodeJSON(t.stdout, answer); failed != nil {
 				return failed
 			}
 		} else if err == nil {

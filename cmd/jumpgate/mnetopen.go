@@ -87,6 +87,8 @@ func (c mnetOpenCommand) Run(t *terminal) error {
 	return c.report(t, layers, keys, cert)
 }
 
+var errBadSignature = errors.New("the signature does not verify with the sender's certificate")
+
 // writeRaw writes the innermost document of a message that is sealed for one
 // of the keys and signed with cert, whatever else is to be said about it.
 func writeRaw(w io.Writer, l *mnet.Layers, cert *gateway.Certificate) error {
@@ -103,8 +105,8 @@ func writeRaw(w io.Writer, l *mnet.Layers, cert *gateway.Certificate) error {
 	case cert == nil:
 		return withHint(errors.New("nobody can say whether the signature verifies"), "give the sender's certificate with --peer-cert")
 	}
-	if err := l.Signed.Verify(cert); err != nil {
-		return withHint(err, hint)
+	if l.Signed.Verify(cert) != nil {
+		return withHint(errBadSignature, hint)
 	}
 	_, err := w.Write(l.Payload)
 	return err
@@ -118,7 +120,7 @@ func (c mnetOpenCommand) report(t *terminal, l *mnet.Layers, keys []keyFile, cer
 	}
 	var err error
 	if c.JSON {
-		err = writeJSON(t.stdout, found)
+		err = encodeJSON(t.stdout, found)
 	} else {
 		_, err = io.WriteString(t.stdout, found.text())
 	}
@@ -191,9 +193,9 @@ func judge(found *looked, l *mnet.Layers, cert *gateway.Certificate, remark func
 	if w, err := gateway.ParseWwwroot(l.Signed.Wwwroot); err != nil || !cert.Names(w) {
 		remark("the sender's certificate does not name %s: peers would not take it for that site", shown(l.Signed.Wwwroot))
 	}
-	if err := l.Signed.Verify(cert); err != nil {
+	if l.Signed.Verify(cert) != nil {
 		found.Signed.Signature = "bad"
-		return withHint(errors.New("the signature does not verify with the sender's certificate"),
+		return withHint(errBadSignature,
 			"compare its fingerprint with the sender's administrator: either the site has a new key, or somebody else wrote the message")
 	}
 	found.Signed.Signature = "good"

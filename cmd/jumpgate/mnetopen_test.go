@@ -17,8 +17,8 @@ import (
 
 const captures = "../../gateway/mnet/testdata/captures"
 
-// open runs jumpgate mnet open.
-func open(t *testing.T, stdin string, args ...string) said {
+// openMessage runs jumpgate mnet open.
+func openMessage(t *testing.T, stdin string, args ...string) said {
 	t.Helper()
 	var out, errs bytes.Buffer
 	term := &terminal{ctx: t.Context(), stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs}
@@ -53,7 +53,7 @@ func TestEveryCaptureIsOpenedAndJudged(t *testing.T) {
 		name, _ := filepath.Rel(captures, strings.TrimSuffix(path, ".xml"))
 		args := append(capturedKeys(), "--json", path)
 		var got looked
-		if err := json.Unmarshal([]byte(open(t, "", args...).out), &got); err != nil {
+		if err := json.Unmarshal([]byte(openMessage(t, "", args...).out), &got); err != nil {
 			t.Errorf("%s: %v", name, err)
 			return nil
 		}
@@ -71,7 +71,7 @@ func TestEveryCaptureIsOpenedAndJudged(t *testing.T) {
 			}
 			args = append(args, "--peer-cert", filepath.Join(captures, "keys", sender+".cert.pem"))
 		}
-		again := open(t, "", args...)
+		again := openMessage(t, "", args...)
 		got = looked{}
 		if err := json.Unmarshal([]byte(again.out), &got); err != nil {
 			t.Fatal(err)
@@ -100,7 +100,7 @@ func checkRaw(t *testing.T, name string, found looked, args []string) {
 			args[i] = "--raw"
 		}
 	}
-	got := open(t, "", args...)
+	got := openMessage(t, "", args...)
 	if found.Sealed == nil || found.Signed == nil || found.Signed.Signature != "good" {
 		if got.out != "" || got.code != exitFailure || !strings.Contains(got.err, "jumpgate: error: ") {
 			t.Errorf("%s: raw: %+v", name, got)
@@ -187,7 +187,7 @@ func TestAMessageIsExplained(t *testing.T) {
 		{"something huge", strings.Repeat(" ", mnet.MaxBody+1), []string{"-"}, nil, []string{"- is larger than 1048576 bytes"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := open(t, test.stdin, test.args...)
+			got := openMessage(t, test.stdin, test.args...)
 			for _, want := range test.out {
 				if !strings.Contains(got.out, want) {
 					t.Errorf("lacks %q", want)
@@ -238,7 +238,7 @@ func TestWhatNobodyMindsIsRemarkedUpon(t *testing.T) {
 		writeFile(t, file, string(sealed))
 	}
 	write("https://home.test", strings.NewReplacer("rsa-sha1", "dsa-sha1", "<DigestValue>", "<DigestValue>0"), now.Add(-72*time.Hour-time.Minute))
-	got := open(t, "", file, "--key", key, "--peer-cert", cert)
+	got := openMessage(t, "", file, "--key", key, "--peer-cert", cert)
 	for _, want := range []string{
 		"opened with " + key + " " + young.Certificate().Fingerprint().String() + "\n",
 		"the sender's certificate expired on ", "the receiver's certificate is valid from ", "labelled dsa-sha1", "the digest is not that of the payload",
@@ -253,31 +253,31 @@ func TestWhatNobodyMindsIsRemarkedUpon(t *testing.T) {
 	}
 
 	write("https://home.test", strings.NewReplacer(), now.Add(time.Hour))
-	if got := open(t, "", file, "--key", key, "--peer-cert", cert); got.code != 0 || !strings.Contains(got.out, "s ahead by this machine's clock") {
+	if got := openMessage(t, "", file, "--key", key, "--peer-cert", cert); got.code != 0 || !strings.Contains(got.out, "s ahead by this machine's clock") {
 		t.Errorf("%+v", got)
 	}
 	write("https://home.test", strings.NewReplacer(), now)
-	if got := open(t, "", file, "--key", key, "--peer-cert", cert); got.code != 0 || strings.Contains(got.out, "timestamp is") {
+	if got := openMessage(t, "", file, "--key", key, "--peer-cert", cert); got.code != 0 || strings.Contains(got.out, "timestamp is") {
 		t.Errorf("%+v", got)
 	}
 
 	write("https://other.test", strings.NewReplacer(), now)
-	got = open(t, "", file, "--key", key, "--peer-cert", cert)
+	got = openMessage(t, "", file, "--key", key, "--peer-cert", cert)
 	if got.code != 1 || !strings.Contains(got.err, "error: the message is from https://other.test outside and from https://home.test inside\n") ||
 		!strings.Contains(got.out, "the signature verifies") {
 		t.Errorf("%+v", got)
 	}
-	if got := open(t, "", file, "--key", key, "--peer-cert", cert, "--raw"); got.code != 0 || got.out != string(mnet.EncodeCall("a/bc")) {
+	if got := openMessage(t, "", file, "--key", key, "--peer-cert", cert, "--raw"); got.code != 0 || got.out != string(mnet.EncodeCall("a/bc")) {
 		t.Errorf("%+v", got)
 	}
 
 	if err := os.Chmod(key, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got := open(t, "", file, "--key", key); got.code != 1 || !strings.Contains(got.err, "warning: "+key+" is a private key, and its mode 0644 lets others at it\n") {
+	if got := openMessage(t, "", file, "--key", key); got.code != 1 || !strings.Contains(got.err, "warning: "+key+" is a private key, and its mode 0644 lets others at it\n") {
 		t.Errorf("%+v", got)
 	}
-	if got := open(t, "", file, "--raw", "--json"); got.code != exitUsage {
+	if got := openMessage(t, "", file, "--raw", "--json"); got.code != exitUsage {
 		t.Errorf("%+v", got)
 	}
 }

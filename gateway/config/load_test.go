@@ -265,9 +265,6 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			[]string{`jumpgate.yaml:5:15: "mfa" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true (--moodle-mfa), or learners jump without it`}},
 		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,
 			[]string{`jumpgate.yaml:5:40: "token_file" does nothing with the identity source moodle-redis`}},
-		{"courses to subscribe to", minimal + "    peers: [{wwwroot: 'https://sp.example.org', subscribe: [sso_sp, mnet_enrol]}]\n", nil},
-		{"courses that are not there", minimal + "    peers: [{wwwroot: 'https://sp.example.org', publish: [sso_idp, mnet_enrol]}]\n",
-			[]string{`jumpgate.yaml:5:58: mnet_enrol is published, but Jumpgate has no courses to offer: subscribe to it, to enrol learners at the peer`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.name == "a peer without TLS" { // its certificate must name the address without TLS

@@ -91,10 +91,6 @@ func (p *peerReader) peer(v *value) {
 		Publish:     o.services("publish", gateway.ServiceSSOIDP),
 		Subscribe:   o.services("subscribe", gateway.ServiceSSOSP),
 	}
-	if peer.Publishes(gateway.ServiceMnetEnrol) {
-		p.warnf(o.place("publish"), "%s is published, but Jumpgate has no courses to offer: subscribe to it, to enrol learners at the peer",
-			gateway.ServiceMnetEnrol)
-	}
 	p.peers = append(p.peers, peer)
 	insecure := o.flag("insecure_http")
 	if ok {
