@@ -146,8 +146,8 @@ func TestAMessageIsExplained(t *testing.T) {
 		{"an answer", "", []string{at("user_authorise/response.xml"), "--key", theirs, "--peer-cert", idp}, []string{
 			"answer   {\n           auth: \"mnet\"\n           username: \"learner1\"\n",
 		}, nil},
-		{"an answer for a later key", "", []string{at("user_authorise/response.xml"), "--key", ours, "--key", theirs, "--peer-cert", idp}, []string{
-			"remark   it was sealed for a later key than the first one given",
+		{"an answer for another key", "", []string{at("user_authorise/response.xml"), "--key", ours, "--key", theirs, "--peer-cert", idp}, []string{
+			"remark   it was sealed for another key than the first one given",
 		}, nil},
 		{"with the wrong certificate", "", []string{at("user_authorise/response.xml"), "--key", theirs, "--peer-cert", sp}, []string{
 			"the signature does not verify with SHA256:eff43863", "does not name http://idp.test:8080", "answer   {",
@@ -179,6 +179,7 @@ func TestAMessageIsExplained(t *testing.T) {
 		{"a page", "<!DOCTYPE html>", []string{"-"}, nil, []string{"this is no message of MNet: it is a page of HTML", "record the body alone"}},
 		{"a broken message", "<signedMessage></signedMessage>", []string{"-"}, nil, []string{"signed message: 0 elements SignatureValue", "damaged"}},
 		{"text that plays with the terminal", "<methodCall><methodName>a&#x9b;31m</methodName></methodCall>", []string{"-"}, []string{`call     "a\u009b31m"`}, nil},
+		{"a call that is broken", "<methodCall>\x7f</methodCall>", []string{"-"}, []string{`content  "<methodCall>\x7f</methodCall>"`}, []string{"xml: unexpected text", "damaged"}},
 		{"no file", "", []string{"missing.xml"}, nil, []string{"open missing.xml: no such file", "give the file"}},
 		{"no key file", "", []string{"-", "--key", "missing.pem"}, nil, []string{"open missing.pem", "--key"}},
 		{"no certificate file", "", []string{"-", "--peer-cert", "missing.pem"}, nil, []string{"open missing.pem", "--peer-cert"}},

@@ -115,11 +115,6 @@ func noMessage(doc []byte) error {
 // ErrNoMessage reports that something is neither an envelope nor XML-RPC.
 var ErrNoMessage = errors.New("this is no message of MNet")
 
-func looksLikeHTML(doc []byte) bool {
-	doc = bytes.TrimSpace(doc)
-	return len(doc) > 9 && bytes.EqualFold(doc[:9], []byte("<!doctype"))
-}
-
 // Opener is a private key for OpenLayers.
 type Opener struct {
 	pair Key // perhaps without certificate, so nobody else gets it
