@@ -113,7 +113,12 @@ type Site struct {
 	// none. Its peers are among Peers.
 	PeersDir string
 
-	certificateFiles map[gateway.Wwwroot]string // of peers, for Print
+	// RegisterAll lets every site that hands out the certificate of its own
+	// keyswap become a peer, without any grant.
+	RegisterAll bool
+
+	certificateFiles map[gateway.Wwwroot]string   // of peers, for Print
+	peerPositions    map[gateway.Wwwroot]Position // of peers
 }
 
 // The identity sources.

@@ -84,6 +84,7 @@ type siteDoc struct {
 
 type mnetDoc struct {
 	TimestampWindow string `yaml:"timestamp_window"`
+	RegisterAll     bool   `yaml:"register_all,omitempty"`
 }
 
 type identityDoc struct {
@@ -171,7 +172,7 @@ func (s *Site) doc(c *Config) siteDoc {
 		UpstreamTimeout: duration(s.UpstreamTimeout),
 		Identity:        s.Identity.doc(c),
 		Key:             s.KeyFile,
-		MNet:            mnetDoc{TimestampWindow: duration(s.TimestampWindow)},
+		MNet:            mnetDoc{TimestampWindow: duration(s.TimestampWindow), RegisterAll: s.RegisterAll},
 	}
 	for _, p := range s.Peers.Peers() {
 		d.Peers = append(d.Peers, s.peerDoc(p))

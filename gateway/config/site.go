@@ -15,9 +15,10 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 		UpstreamTimeout:  o.duration("upstream_timeout", DefaultUpstreamTimeout),
 		KeyFile:          o.path("key"),
 		PeersDir:         o.path("peers_dir"),
-		TimestampWindow:  o.timestampWindow(),
 		certificateFiles: map[gateway.Wwwroot]string{},
+		peerPositions:    map[gateway.Wwwroot]Position{},
 	}
+	o.mnet(s)
 	c.Sites = append(c.Sites, s)
 	if v.kind != mapping {
 		return
@@ -109,11 +110,17 @@ func (o object) identity(c *Config) Identity {
 // before its timestamp as after.
 const maxWindow = 12 * time.Hour
 
-func (o object) timestampWindow() time.Duration {
+// mnet reads how a site speaks MNet.
+func (o object) mnet(s *Site) {
 	m := o.sub("mnet", fieldsOf[mnetDoc]())
-	w := m.duration("timestamp_window", DefaultTimestampWindow)
-	if w > maxWindow {
+	s.TimestampWindow = m.duration("timestamp_window", DefaultTimestampWindow)
+	if s.TimestampWindow > maxWindow {
 		m.errorf(m.place("timestamp_window"), "set the clocks of both sites instead", "\"timestamp_window\" is more than %s: a message could be replayed", duration(maxWindow))
 	}
-	return w
+	switch s.RegisterAll = m.flag("register_all"); {
+	case s.RegisterAll && s.PeersDir == "":
+		m.warnf(m.place("register_all"), "\"register_all\" does nothing without a peers_dir to write the peers to")
+	case s.RegisterAll:
+		m.warnf(m.place("register_all"), "register_all: every site that asks becomes a peer, without any grant until you give it one")
+	}
 }

@@ -173,7 +173,7 @@ func parseCertificateOf(site gateway.Wwwroot, pem []byte) (*gateway.Certificate,
 		return nil, err
 	}
 	if !cert.Names(site) {
-		return nil, fmt.Errorf("the certificate with fingerprint %s names another site", cert.Fingerprint())
+		return nil, fmt.Errorf("the certificate with fingerprint %s names another site: %.255q", cert.Fingerprint(), cert.Name())
 	}
 	return cert, nil
 }

@@ -47,6 +47,11 @@ type Server struct {
 	// take longer than a look into memory or a file for peers that call often.
 	Peer func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error)
 
+	// Keyswapped is told who asks for our certificate, if the caller says so
+	// properly and not too often. Nothing of it is verified. The answer waits
+	// for it and stays the same. It may be nil.
+	Keyswapped func(context.Context, KeyswapRequest)
+
 	Methods []Method                       // besides the built-in system/keyswap, listServices and listMethods
 	Replays Replays                        // nil lets replays of Methods without ChecksReplay pass
 	Window  time.Duration                  // how far a timestamp may be off, either way; 0 for DefaultWindow

@@ -16,8 +16,12 @@ var (
 	claimLua string
 	//go:embed end.lua
 	endLua string
+	//go:embed request.lua
+	requestLua string
 
 	scriptSave  = redis.NewScript(saveLua)
 	scriptClaim = redis.NewScript(claimLua)
 	scriptEnd   = redis.NewScript(endLua)
+
+	scriptRequest = redis.NewScript(requestLua)
 )
