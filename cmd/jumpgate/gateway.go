@@ -30,6 +30,8 @@ type instance struct {
 	metrics *web.Metrics
 	moodles []moodleRedis // Moodle's own ones
 
+	strangers *strangers
+
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -45,7 +47,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	g := &instance{log: log, redis: opened}
+	g := &instance{log: log, redis: opened, strangers: newStrangers()}
 	g.metrics = web.NewMetrics(opened.Up)
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
@@ -135,7 +137,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Homes:   &sp.Homes{Site: s.Wwwroot, Peers: s.Peers, Key: key.Derive("remembered home"), Now: time.Now},
 		RPC: &mnet.Server{
 			Site: s.Wwwroot, Keys: []*mnet.Key{key}, Methods: provider.Methods(), Replays: state,
-			Window: s.TimestampWindow, Addr: trust.Client,
+			Window: s.TimestampWindow, Addr: trust.Client, Keyswapped: g.keyswapped(s, key, dir, state),
 			Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
 				peer := s.Peers.Exact(wwwroot)
 				if peer == nil {

@@ -44,7 +44,7 @@ func TestCommands(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"get": get, "await": await, "exitcode": exitCode},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"get": get, "await": await, "exitcode": exitCode, "stranger": stranger},
 	})
 }
 

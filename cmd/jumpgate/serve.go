@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -66,13 +67,16 @@ const drainTime = 30 * time.Second
 type server struct {
 	log  *slog.Logger
 	load func() (*config.Config, error)
+	look time.Duration // between two looks at the peers' files; 0 for watchInterval
 
+	watch    peersWatch
 	current  atomic.Pointer[config.Config]
 	handler  atomic.Pointer[web.Handler]
 	draining atomic.Bool
 }
 
 func (s *server) run(ctx context.Context, c *config.Config) error {
+	s.watch.take(c)
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -133,11 +137,18 @@ func (s *server) serve(ctx context.Context, servers []*http.Server, listeners []
 			}
 		})
 	}
+	looks := time.NewTicker(cmp.Or(s.look, watchInterval))
+	defer looks.Stop()
 	var err error
 	for wait := true; wait; {
 		select {
 		case <-hangups:
+			s.watch.take(s.current.Load())
 			s.reload(g)
+		case <-looks.C:
+			if s.watch.look(s.current.Load()) {
+				s.reload(g)
+			}
 		case err = <-failed:
 			wait = false
 		case <-ctx.Done():
