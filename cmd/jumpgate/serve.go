@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -67,7 +66,6 @@ const drainTime = 30 * time.Second
 type server struct {
 	log  *slog.Logger
 	load func() (*config.Config, error)
-	look time.Duration // between two looks at the peers' files; 0 for watchInterval
 
 	watch    peersWatch
 	current  atomic.Pointer[config.Config]
@@ -137,7 +135,7 @@ func (s *server) serve(ctx context.Context, servers []*http.Server, listeners []
 			}
 		})
 	}
-	looks := time.NewTicker(cmp.Or(s.look, watchInterval))
+	looks := time.NewTimer(watchInterval)
 	defer looks.Stop()
 	var err error
 	for wait := true; wait; {
@@ -146,9 +144,11 @@ func (s *server) serve(ctx context.Context, servers []*http.Server, listeners []
 			s.watch.take(s.current.Load())
 			s.reload(g)
 		case <-looks.C:
-			if s.watch.look(s.current.Load()) {
+			changed, next := s.watch.look(s.current.Load())
+			if changed {
 				s.reload(g)
 			}
+			looks.Reset(next)
 		case err = <-failed:
 			wait = false
 		case <-ctx.Done():

@@ -9,8 +9,15 @@ import (
 	"jumpgate/gateway/config"
 )
 
-// watchInterval is how often the peers' files are looked at.
-const watchInterval = 2 * time.Second
+const (
+	// watchInterval is how often the peers' files are looked at, unless there
+	// are so many that it would cost more than a fiftieth of a processor.
+	watchInterval = time.Second
+	watchShare    = 50
+	// settleTime is how long changed files must stay as they are: what is
+	// still being written is left alone.
+	settleTime = 200 * time.Millisecond
+)
 
 // peersWatch notices when files in the peers_dirs of a configuration change.
 type peersWatch struct {
@@ -18,17 +25,22 @@ type peersWatch struct {
 	seen  string // what was there last time
 }
 
-// look reports whether the files have changed and are the same as last time:
-// what is still being written is left alone.
-func (w *peersWatch) look(c *config.Config) bool {
+// look reports whether the files have changed and are the same as last time,
+// and when to look again.
+func (w *peersWatch) look(c *config.Config) (changed bool, next time.Duration) {
+	start := time.Now()
 	now := peersFiles(c)
+	next = max(watchInterval, watchShare*time.Since(start))
 	settled := now == w.seen
 	w.seen = now
-	if !settled || now == w.taken {
-		return false
+	switch {
+	case now == w.taken:
+		return false, next
+	case !settled:
+		return false, settleTime
 	}
 	w.taken = now
-	return true
+	return true, next
 }
 
 // take notes that the files as they are now are about to be read.
