@@ -108,7 +108,7 @@ sites:
       prefix: "yes: #1 "
       session_timeout: 2h
     key: tls.key
-    mnet: {timestamp_window: 90s}
+    mnet: {timestamp_window: 90s, register_all: true}
     peers:
       - wwwroot: https://sp.example.org
         aliases: [http://sp.example.org, https://old.example.org]
@@ -213,6 +213,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 			TimestampWindow: 90 * time.Second,
 			Peers:           first,
 			PeersDir:        in("peers.d"),
+			RegisterAll:     true,
 		}, {
 			Wwwroot:         wwwroot(t, "https://second.example.org"),
 			Upstream:        &url.URL{Scheme: "http", Host: "127.0.0.1:8082"},
