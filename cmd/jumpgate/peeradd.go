@@ -86,6 +86,7 @@ type addition struct {
 	answer  answer
 	command string
 	asked   []store.Request // what the site has asked for; nil if nothing is known of that
+	next    string          // what to do when it is a peer
 }
 
 func (a *addition) run(w gateway.Wwwroot, f peerFlags, likely []gateway.Application) error {
@@ -187,12 +188,21 @@ func (a *addition) show(p *gateway.Peer) {
 	} else if err != nil {
 		offers = err.Error()
 	}
+	a.next = "jumpgate peer show tells whether anything is missing"
+	if hinted, ok := errors.AsType[*hintedError](err); ok {
+		a.next = hinted.hint
+	}
+	remark := ""
+	if p.Wwwroot.Scheme() != "https" && !p.Wwwroot.Loopback() {
+		remark = "without TLS anybody could have answered this: compare the fingerprint"
+	}
 	table(a.stdout, [][2]string{
 		{"name", p.Name},
 		{"application", string(p.Application)},
 		{"wwwroot", p.Wwwroot.String()},
 		{"key", fmt.Sprintf("RSA, %d bits", p.Certificate.PublicKey.N.BitLen())},
 		{"fingerprint", p.Certificate.Fingerprint().String()},
+		{"remark", remark},
 		{"expires", expiry(p.Certificate)},
 		{"offers us", offers},
 		{"we offer", "publish " + list(p.Publish) + ", subscribe to " + list(p.Subscribe)},
@@ -237,8 +247,8 @@ func (a *addition) write(p *gateway.Peer) error {
 		return errors.Join(err, os.Remove(file)) // all of it would not load any more
 	}
 	a.settled(a.ctx, p.Wwwroot)
-	fmt.Fprintf(a.stdout, "wrote %s\n", file)
-	return nil
+	_, err = fmt.Fprintf(a.stdout, "wrote %s\nnext: %s\n", file, a.next)
+	return err
 }
 
 // settled forgets what a site has asked for.

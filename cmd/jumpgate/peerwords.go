@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"unicode"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/mnet"
@@ -49,7 +50,11 @@ func inWords(err error, site, us gateway.Wwwroot) error {
 		return withHint(fmt.Errorf("%s refuses: %w", site, err), "the log of the peer may say more")
 	}
 	if moved, ok := errors.AsType[*mnet.MovedError](err); ok {
-		return withHint(moved, "did you mean "+moved.To+"? MNet knows a site by exactly the $CFG->wwwroot of its config.php")
+		const exactly = "MNet knows a site by exactly the $CFG->wwwroot of its config.php"
+		if moved.To.IsZero() {
+			return withHint(moved, exactly)
+		}
+		return withHint(moved, "did you mean "+moved.To.String()+"? "+exactly)
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsNotFound {
@@ -58,7 +63,7 @@ func inWords(err error, site, us gateway.Wwwroot) error {
 		return withHint(fmt.Errorf("the DNS does not say where %q is: %w", site.Hostname(), dns), "try again, or repair the DNS of this machine")
 	}
 	if certificate, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return withHint(fmt.Errorf("the TLS certificate of %s is not valid: %w", site, certificate.Err),
+		return withHint(fmt.Errorf("the TLS certificate of %s is not valid: %s", site, strings.Map(visible, certificate.Err.Error())),
 			"its administrator has to repair it: learners' browsers refuse it as well")
 	}
 	if refused, ok := errors.AsType[*net.OpError](err); ok {
@@ -71,4 +76,12 @@ func inWords(err error, site, us gateway.Wwwroot) error {
 		return withHint(err, "MNet knows a site by exactly the $CFG->wwwroot of its config.php: http or https, with or without www")
 	}
 	return withHint(err, "MNet must be switched on at "+site.String()+" (Moodle: Site administration > Networking > Settings, and the authentication plugin MNet)")
+}
+
+// visible keeps what a stranger has written from steering the terminal.
+func visible(r rune) rune {
+	if !unicode.IsPrint(r) {
+		return '?'
+	}
+	return r
 }

@@ -23,7 +23,7 @@ import (
 //
 //	forum   a stand-in Moodle with the peer HOME, and lists of the services
 //	        that it grants HOME
-//	tls     the same over TLS, with a certificate for localhost in NAME.pem
+//	tls     the same over TLS, with the certificate of its authority in NAME.pem
 //	mahara  a site that has Mahara's paths
 //	moved   a site that leads to HOME
 //	bare    pages without MNet
@@ -33,12 +33,10 @@ func stranger(ts *testscript.TestScript, _ bool, args []string) {
 	args = append(args, make([]string, 3)...)
 	server := httptest.NewUnstartedServer(nil)
 	ts.Defer(server.Close)
-	scheme, host := "http", "127.0.0.1"
+	address := "http://" + server.Listener.Addr().String()
 	if kind == "tls" {
-		scheme, host = "https", "localhost"
+		address = "https://" + server.Listener.Addr().String()
 	}
-	_, port, _ := strings.Cut(server.Listener.Addr().String(), ":")
-	address := fmt.Sprintf("%s://%s:%s", scheme, host, port)
 	w, err := gateway.ParseWwwroot(address)
 	ts.Check(err)
 	named := w

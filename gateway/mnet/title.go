@@ -18,10 +18,15 @@ import (
 // which is then probably the right one.
 type MovedError struct {
 	Site gateway.Wwwroot
-	To   string // the other address, as it would be written as a wwwroot
+	To   gateway.Wwwroot // the other address; zero if no site can have it
 }
 
-func (e *MovedError) Error() string { return fmt.Sprintf("%s leads to %s", e.Site, e.To) }
+func (e *MovedError) Error() string {
+	if e.To.IsZero() {
+		return fmt.Sprintf("%s leads to another address", e.Site)
+	}
+	return fmt.Sprintf("%s leads to %s", e.Site, e.To)
+}
 
 const (
 	maxRedirects = 5
@@ -67,8 +72,10 @@ func sameOrigin(u *url.URL, site gateway.Wwwroot) bool {
 	return err == nil && w.Origin() == site.Origin()
 }
 
-func asWwwroot(u *url.URL) string {
-	return strings.TrimSuffix(u.Scheme+"://"+u.Host+strings.TrimSuffix(u.Path, "index.php"), "/")
+// asWwwroot returns the wwwroot of the site whose front page has an address.
+func asWwwroot(u *url.URL) gateway.Wwwroot {
+	w, _ := gateway.ParseWwwroot(u.Scheme + "://" + u.Host + strings.TrimSuffix(u.Path, "index.php"))
+	return w
 }
 
 // titleOf returns the text of the first title element of a page.
