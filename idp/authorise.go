@@ -2,7 +2,6 @@ package idp
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"strconv"
 	"time"
@@ -24,11 +23,14 @@ func (p *Provider) Methods() []mnet.Method {
 }
 
 // userAuthorise redeems a token: it tells the peer whom it was made for
-// (protocol page, section 5.3). The token is gone afterwards, whether the
-// peer and the browser were the right ones or not.
+// (protocol page, section 5.3), whose session there begins with that. The
+// token is gone afterwards, whether the peer and the browser were the right
+// ones or not.
 func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
 	token, userAgent := call.Param(0), call.Param(1)
-	grant, err := p.Store.Redeem(ctx, call.Nonce, token)
+	grant, err := p.Store.Redeem(ctx, call.Nonce, token, store.Redeemer{
+		Peer: call.Peer.Wwwroot, UserAgent: userAgent, Life: p.SessionTimeout,
+	})
 	switch {
 	case errors.Is(err, store.ErrReplayed):
 		return nil, mnet.ErrReplayed
@@ -36,12 +38,14 @@ func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Val
 		return nil, noSession("token-unknown")
 	case errors.Is(err, store.ErrTokenExpired):
 		return nil, timedOut("token-expired")
+	case errors.Is(err, store.ErrOtherPeer):
+		return nil, noSession("token-of-another-peer")
+	case errors.Is(err, store.ErrOtherBrowser):
+		return nil, noSession("token-of-another-browser")
+	case errors.Is(err, store.ErrLoggedOut):
+		return nil, noSession("token-after-logout")
 	case err != nil:
 		return nil, err
-	case grant.Peer != call.Peer.Wwwroot:
-		return nil, noSession("token-of-another-peer")
-	case subtle.ConstantTimeCompare([]byte(grant.UserAgent), []byte(userAgent)) != 1:
-		return nil, noSession("token-of-another-browser")
 	}
 	return p.userStruct(grant.User), nil
 }

@@ -119,6 +119,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if err != nil {
 		return nil, err
 	}
+	sealing := key.Derive("moodle session")
 	provider := idp.New(idp.Options{
 		Site: s.Wwwroot, Peers: s.Peers, Source: source, Store: state,
 		Browsers: state.Sessions(sessions.Options{
@@ -126,6 +127,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
+		Secrets: func() [][32]byte { return [][32]byte{sealing} },
 	})
 	pins := g.pins(s, key, dir)
 	return &web.Site{

@@ -28,6 +28,9 @@ const (
 	kindNew     = "new"      // sorted set: sessions by the time they end
 	kindNewFrom = "new:"     // + client address: the same for one address
 	kindCache   = "cache:"   // + name and key of a Cache
+	kindLearner = "mnet:"    // + username: hash of PeerSessions
+	kindHome    = "home:"    // + hash of a Moodle session: browser and username
+	kindEnded   = "ended"    // sorted set: Moodle sessions by the time they ended
 )
 
 func (s *Site) key(kind, rest string) string { return s.prefix + kind + rest }
