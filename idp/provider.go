@@ -37,6 +37,7 @@ type Options struct {
 	Cookie         string                           // name of Moodle's session cookie
 	SessionTimeout time.Duration                    // told to peers; and the life of a session there
 	Secrets        Secrets                          // keep Moodle session ids secret
+	Behind         *moodle.Behind                   // has the pictures; nil for none
 	Client         func(r *http.Request) netip.Addr // the browser's address
 }
 

@@ -26,8 +26,8 @@ type Site struct {
 	Proxy     *proxy.Proxy // everything that is not ours
 	IDP       *idp.Provider
 	Homes     *sp.Homes
-	RPC       http.Handler // the MNet endpoint
-	PublicKey http.Handler
+	RPC       http.Handler // the MNet endpoint; nil if MNet is switched off
+	PublicKey http.Handler // nil then too
 
 	ours        http.Handler
 	watch       proxy.Inspect // looks at what Moodle answers

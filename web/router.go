@@ -93,9 +93,17 @@ func (h *Handler) router(site *Site) http.Handler {
 	root := site.Wwwroot.Path()
 	m := mux.NewRouter().SkipClean(true)
 	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.jump(site)))
-	m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
-	m.Path(root + publicKeyPath).Handler(withoutBody(site.PublicKey))
 	home := site.Wwwroot.String()
+	if site.RPC != nil {
+		m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
+		m.Path(root + publicKeyPath).Handler(withoutBody(site.PublicKey))
+	} else {
+		for _, p := range []string{gateway.Moodle.RPCPath(), publicKeyPath} {
+			m.Path(root + p).Handler(withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				writeProblem(w, r, mnetOff, home, nil)
+			})))
+		}
+	}
 	m.NotFoundHandler = withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, noSuchPage, home, nil)
 	}))

@@ -15,6 +15,7 @@ import (
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/proxy"
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
@@ -120,6 +121,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		return nil, err
 	}
 	sealing := key.Derive("moodle session")
+	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
 	provider := idp.New(idp.Options{
 		Site: s.Wwwroot, Peers: s.Peers, Source: source, Store: state,
 		Browsers: state.Sessions(sessions.Options{
@@ -128,26 +130,34 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
 		Secrets: func() [][32]byte { return [][32]byte{sealing} },
+		Behind: inner,
 	})
-	pins := g.pins(s, key, dir)
-	return &web.Site{
+	site := &web.Site{
 		Wwwroot: s.Wwwroot,
 		Proxy:   behind,
 		IDP:     provider,
 		Homes:   &sp.Homes{Site: s.Wwwroot, Peers: s.Peers, Key: key.Derive("remembered home"), Now: time.Now},
-		RPC: &mnet.Server{
-			Site: s.Wwwroot, Keys: []*mnet.Key{key}, Methods: provider.Methods(), Replays: state,
-			Window: s.TimestampWindow, Addr: trust.Client,
-			Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
-				peer := s.Peers.Exact(wwwroot)
-				if peer == nil {
-					return nil, nil, nil
-				}
-				cert, err := pins.Certificate(ctx, peer)
-				return peer, cert, err
-			},
-			Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+	}
+	if s.MNetOff {
+		return site, nil
+	}
+	pins := g.pins(s, key, dir)
+	site.PublicKey = mnet.PublicKey(key)
+	site.RPC = &mnet.Server{
+		Site: s.Wwwroot, Keys: []*mnet.Key{key}, Methods: provider.Methods(), Replays: state,
+		Window: s.TimestampWindow, Addr: trust.Client,
+		Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
+			peer := s.Peers.Exact(wwwroot)
+			if peer == nil {
+				return nil, nil, nil
+			}
+			cert, err := pins.Certificate(ctx, peer)
+			return peer, cert, err
 		},
-		PublicKey: mnet.PublicKey(key),
-	}, nil
+		Pass: func(ctx context.Context, c *mnet.Call, message []byte) ([]byte, error) {
+			return inner.PassCall(ctx, key.Certificate(), c.Addr, message, mnet.MaxBody)
+		},
+		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+	}
+	return site, nil
 }

@@ -101,6 +101,10 @@ type Site struct {
 	// site's MNet key; empty for one that the gateway makes under StateDir.
 	KeyFile string
 
+	// MNetOff says that MNet is switched off: no peer is answered, no learner
+	// is sent to one, and Peers is closed.
+	MNetOff bool
+
 	// TimestampWindow is how far the clock in a peer's message may be off,
 	// in either direction.
 	TimestampWindow time.Duration

@@ -83,6 +83,7 @@ type siteDoc struct {
 }
 
 type mnetDoc struct {
+	Dispatcher      string `yaml:"dispatcher"`
 	TimestampWindow string `yaml:"timestamp_window"`
 }
 
@@ -171,7 +172,10 @@ func (s *Site) doc(c *Config) siteDoc {
 		UpstreamTimeout: duration(s.UpstreamTimeout),
 		Identity:        s.Identity.doc(c),
 		Key:             s.KeyFile,
-		MNet:            mnetDoc{TimestampWindow: duration(s.TimestampWindow)},
+		MNet:            mnetDoc{Dispatcher: strict, TimestampWindow: duration(s.TimestampWindow)},
+	}
+	if s.MNetOff {
+		d.MNet.Dispatcher = off
 	}
 	for _, p := range s.Peers.Peers() {
 		d.Peers = append(d.Peers, s.peerDoc(p))

@@ -15,9 +15,9 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 		UpstreamTimeout:  o.duration("upstream_timeout", DefaultUpstreamTimeout),
 		KeyFile:          o.path("key"),
 		PeersDir:         o.path("peers_dir"),
-		TimestampWindow:  o.timestampWindow(),
 		certificateFiles: map[gateway.Wwwroot]string{},
 	}
+	o.mnet(s)
 	c.Sites = append(c.Sites, s)
 	if v.kind != mapping {
 		return
@@ -47,6 +47,9 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	}
 	s.Identity = o.identity(c)
 	r.peers(o, s)
+	if s.MNetOff && s.Peers != nil {
+		s.Peers = s.Peers.Closed()
+	}
 }
 
 var cookieName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$") // RFC 6265, section 4.1.1
@@ -109,11 +112,15 @@ func (o object) identity(c *Config) Identity {
 // before its timestamp as after.
 const maxWindow = 12 * time.Hour
 
-func (o object) timestampWindow() time.Duration {
+// mnet reads how a site speaks MNet into s.
+func (o object) mnet(s *Site) {
 	m := o.sub("mnet", fieldsOf[mnetDoc]())
+	if s.MNetOff = m.choice("dispatcher", strict, strict, off) == off; s.MNetOff {
+		m.warnf(m.place("dispatcher"), "MNet is switched off: every jump will be refused, and no peer is answered")
+	}
 	w := m.duration("timestamp_window", DefaultTimestampWindow)
 	if w > maxWindow {
 		m.errorf(m.place("timestamp_window"), "set the clocks of both sites instead", "\"timestamp_window\" is more than %s: a message could be replayed", duration(maxWindow))
 	}
-	return w
+	s.TimestampWindow = w
 }

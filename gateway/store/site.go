@@ -31,6 +31,9 @@ const (
 	kindLearner = "mnet:"    // + username: hash of PeerSessions
 	kindHome    = "home:"    // + hash of a Moodle session: browser and username
 	kindEnded   = "ended"    // sorted set: Moodle sessions by the time they ended
+	kindCourses = "courses:" // + username: hash of reports by peer
+	kindPeerLog = "log:"     // + peer: list of LogRecords
+	kindPicture = "picture:" // + username: user id, revision of the picture and when it was first seen
 )
 
 func (s *Site) key(kind, rest string) string { return s.prefix + kind + rest }
