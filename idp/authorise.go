@@ -47,7 +47,7 @@ func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Val
 	case err != nil:
 		return nil, err
 	}
-	return p.userStruct(grant.User), nil
+	return p.userStruct(grant.User, grant.Picture), nil
 }
 
 // noSession and timedOut are the faults of user_authorise (protocol page,
@@ -61,9 +61,11 @@ func timedOut(reason string) *mnet.Fault {
 }
 
 // userStruct returns what a peer learns about a learner (protocol page,
-// section 6), in the order in which Moodle sends it. Pictures are not served
-// yet, so none is promised.
-func (p *Provider) userStruct(u gateway.User) mnet.Struct {
+// section 6), in the order in which Moodle sends it. A picture is promised by
+// its time, and fetched if the peer's copy is older. Moodle does not tell when a
+// picture was taken up, so that is when it was first seen here; nor its type,
+// which is that of all pictures in Moodle 2.0 and later, and which peers ignore.
+func (p *Provider) userStruct(u gateway.User, picture store.Picture) mnet.Struct {
 	s := mnet.Struct{
 		{Name: "auth", Value: "mnet"},
 		{Name: "username", Value: u.Username},
@@ -76,6 +78,7 @@ func (p *Provider) userStruct(u gateway.User) mnet.Struct {
 		{Name: "country", Value: u.Country},
 		{Name: "lang", Value: u.Lang},
 		{Name: "timezone", Value: u.Timezone},
+		{Name: "picture", Value: u.Picture},
 		{Name: "description", Value: u.Description},
 		{Name: "mailformat", Value: u.MailFormat},
 		{Name: "maildigest", Value: u.MailDigest},
@@ -87,8 +90,13 @@ func (p *Provider) userStruct(u gateway.User) mnet.Struct {
 			s = append(s, m)
 		}
 	}
-	return append(s,
+	s = append(s,
 		mnet.Member{Name: "wwwroot", Value: p.Site.String()},
-		mnet.Member{Name: "session.gc_maxlifetime", Value: strconv.Itoa(int(p.SessionTimeout / time.Second))},
-		mnet.Member{Name: "myhosts", Value: mnet.Array{}})
+		mnet.Member{Name: "session.gc_maxlifetime", Value: strconv.Itoa(int(p.SessionTimeout / time.Second))})
+	if picture.UserID != 0 {
+		s = append(s,
+			mnet.Member{Name: "_mnet_userpicture_timemodified", Value: strconv.FormatInt(picture.Since.Unix(), 10)},
+			mnet.Member{Name: "_mnet_userpicture_mimetype", Value: "image/png"})
+	}
+	return append(s, mnet.Member{Name: "myhosts", Value: mnet.Array{}})
 }

@@ -130,7 +130,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
 		Secrets: func() [][32]byte { return [][32]byte{sealing} },
-		Behind: inner,
+		Behind:  inner,
 	})
 	site := &web.Site{
 		Wwwroot: s.Wwwroot,

@@ -38,7 +38,8 @@ func (s *Site) PictureOf(ctx context.Context, username string) (Picture, error) 
 	return p, nil
 }
 
-// parsePicture reads a record of redeem.lua; an empty one means no picture.
+// parsePicture reads a record of redeem.lua: user id, revision and time (µs),
+// with blanks between. An empty one means no picture.
 func parsePicture(record string) (Picture, error) {
 	if record == "" {
 		return Picture{}, nil

@@ -1,11 +1,12 @@
 -- Burns a token. If the right peer redeems it for the right browser, in time
 -- and before a logout, this begins the learner's MNet session there. Answers
--- ok and the record, or what is wrong.
+-- ok, the record and what is known of the learner's picture, or what is wrong.
 -- KEYS: 1 nonce, 2 token, 3 Moodle sessions that ended lately
 -- ARGV: 1 now (µs), 2 life of the nonce (ms), 3 peer, 4 browser, 5 life of the
 --       session (ms), 6 for how long it is remembered afterwards (ms), 7 sessions
---       kept of a learner, 8 prefix of learners, 9 prefix of Moodle sessions
--- What the last two begin is known only when the token has been read; it is in
+--       kept of a learner, 8 prefix of learners, 9 prefix of Moodle sessions,
+--       10 prefix of pictures, 11 how long what is known of one is kept (ms)
+-- What the prefixes begin is known only when the token has been read; it is in
 -- the slot of the others.
 if not redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[2]) then
   return { 'replayed' }
@@ -44,4 +45,17 @@ if redis.call('PTTL', learner) < kept then
   redis.call('PEXPIRE', learner, kept)
 end
 redis.call('SET', ARGV[9] .. grant.homehash, ARGV[4] .. ' ' .. grant.user.username, 'PX', kept)
-return { 'ok', json }
+
+-- Since when the picture is what it is now, as far as we have seen.
+local known, picture = ARGV[10] .. grant.user.username, grant.user.picture or ''
+if not string.match(picture, '^[1-9]%d*$') then
+  redis.call('DEL', known)
+  return { 'ok', json, '' }
+end
+local this = string.format('%.0f %s ', grant.user.id, picture)
+local record = redis.call('GET', known)
+if not record or string.sub(record, 1, #this) ~= this then
+  record = this .. ARGV[1]
+end
+redis.call('SET', known, record, 'PX', ARGV[11])
+return { 'ok', json, record }

@@ -39,6 +39,8 @@ type Grant struct {
 	// Issued and Expires are set by Mint and Claim, in UTC.
 	Issued  time.Time `json:"issued"`
 	Expires time.Time `json:"expires"`
+	// Picture is set by Redeem.
+	Picture Picture `json:"-"`
 }
 
 // Mint makes a token of 40 characters from [A-Za-z0-9] that can be redeemed
@@ -95,15 +97,20 @@ func (s *Site) Redeem(ctx context.Context, nonce [32]byte, token string, by Rede
 	answer, err := s.r.runOnce(ctx, scriptRedeem, redeemLua,
 		[]string{s.nonceKey(nonce), s.tokenKey(token), s.key(kindEnded, "")},
 		micros(s.r.now()), NonceLife.Milliseconds(), by.Peer.String(), by.UserAgent,
-		by.Life.Milliseconds(), PeerSessionRecent.Milliseconds(), maxPeerSessions, s.key(kindLearner, ""), s.key(kindHome, ""))
+		by.Life.Milliseconds(), PeerSessionRecent.Milliseconds(), maxPeerSessions, s.key(kindLearner, ""), s.key(kindHome, ""),
+		s.key(kindPicture, ""), ReportLife.Milliseconds())
 	if err != nil {
 		return Grant{}, fail("redeem token", err)
 	}
-	if len(answer) == 2 {
+	if len(answer) == 3 {
 		var g Grant
 		record, _ := answer[1].(string)
+		picture, _ := answer[2].(string)
 		if err := json.Unmarshal([]byte(record), &g); err != nil {
 			return Grant{}, fmt.Errorf("redeem token: record: %w", err)
+		}
+		if g.Picture, err = parsePicture(picture); err != nil {
+			return Grant{}, fmt.Errorf("redeem token: picture: %w", err)
 		}
 		return g, nil
 	}
