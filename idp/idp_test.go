@@ -91,6 +91,7 @@ type home struct {
 	trips  *trips
 	state  *store.Site
 	now    time.Time
+	nonce  byte
 }
 
 func wwwroot(t testing.TB, s string) gateway.Wwwroot {

@@ -47,6 +47,9 @@ type Call struct {
 // neither.
 func (c *Call) Note(reason string, detail error) { c.reason, c.detail = reason, detail }
 
+// Noted returns what Note recorded last.
+func (c *Call) Noted() (reason string, detail error) { return c.reason, c.detail }
+
 // Param returns the text of the i-th parameter, or "" if there is none.
 func (c *Call) Param(i int) string {
 	if i >= len(c.Params) {
