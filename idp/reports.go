@@ -74,17 +74,21 @@ func course(item mnet.Value) store.Course {
 	}
 }
 
+// maxLearners is how many learners one report may be about: each costs a round
+// trip. Moodle before 2.8 sends 500 records at a time.
+const maxLearners = 500
+
 // refreshLog keeps what learners did at the peer. Moodle before 2.8 sends it,
 // newer ones answer it and do nothing.
 func (p *Provider) refreshLog(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
 	list, _ := items(call.Params[0])
-	known := map[string]bool{} // by username, of which there are no more than values in a message
+	known := map[string]bool{} // by username
 	var records []store.LogRecord
 	for _, item := range list {
 		s, _ := item.(mnet.Struct)
 		r := logRecord(s)
 		theirs, asked := known[r.Username]
-		if !asked && r.Username != "" {
+		if !asked && r.Username != "" && len(known) < maxLearners {
 			var err error
 			if theirs, err = p.theirs(ctx, call, r.Username); err != nil {
 				return nil, err

@@ -251,6 +251,26 @@ func TestRefreshLog(t *testing.T) {
 	}
 }
 
+func TestALogAboutThousandsCostsAFewHundredRoundTrips(t *testing.T) {
+	h := newHome(t, store.Limits{})
+	h.visit(t, "ada", "")
+	list := mnet.Array{mnet.Struct{member("username", "ada")}}
+	for i := range 3000 {
+		list = append(list, mnet.Struct{member("username", strconv.Itoa(i))})
+	}
+	list = append(list, mnet.Struct{member("username", "ada")})
+	before := h.trips.n.Load()
+	if _, _, err := h.call(t, "sp.test", "refresh_log", list); err != nil {
+		t.Fatal(err)
+	}
+	if trips := h.trips.n.Load() - before; trips > 510 {
+		t.Errorf("%d round trips", trips)
+	}
+	if kept, err := h.state.Log(t.Context(), wwwroot(t, "https://sp.test"), 10); len(kept) != 2 || err != nil {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+}
+
 func TestFetchThemeInfoAnswersAsRecorded(t *testing.T) {
 	h := newHome(t, store.Limits{})
 	v, _, err := h.call(t, "sp.test", "fetch_theme_info")
