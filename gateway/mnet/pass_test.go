@@ -34,6 +34,7 @@ func TestAMethodThatNobodyHasIsPassedOn(t *testing.T) {
 		"a plain fault from there":   {elsewhere, func(*site) ([]byte, error) { return EncodeFault(&Fault{Code: 7023}), nil }, true, nil, FaultNoMethod, ReasonUnknownMethod},
 		"a page from there":          {elsewhere, func(*site) ([]byte, error) { return []byte("<html>"), nil }, true, nil, FaultNoMethod, ReasonUnknownMethod},
 		"a method of ours":           {refuse, sealed, false, nil, FaultNoSession, ReasonFault},
+		"ours in other letters":      {"test/lib.php/REFUSE", sealed, false, nil, FaultNoMethod, ReasonUnknownMethod},
 		"an unknown system method":   {"system/selfDestruct", sealed, false, nil, FaultNoSystemMethod, ReasonUnknownMethod},
 		"an idle system method":      {"system/listFiles", sealed, false, nil, FaultNotImplemented, ReasonUnknownMethod},
 		"a malformed name":           {"../../etc/passwd", sealed, false, nil, FaultMethodName, ReasonMethodName},
@@ -120,7 +121,11 @@ func TestAMethodMayNoteWhyItGaveLess(t *testing.T) {
 func TestAServiceThatIsOnlySubscribedToIsNotPublished(t *testing.T) {
 	s := newSite(t)
 	peer, _, _ := s.Peer(t.Context(), "http://sp.test:8090")
-	peer.Publish, peer.Subscribe = nil, []string{gateway.ServiceSSOIDP}
+	peer.Publish = nil
+	s.Pass = func(context.Context, *Call, []byte) ([]byte, error) {
+		t.Error("it was passed on")
+		return nil, nil
+	}
 	for subscribe, code := range map[string]int{gateway.ServiceSSOIDP: FaultNotPublished, gateway.ServiceSSOSP: FaultNoMethod} {
 		peer.Subscribe = []string{subscribe}
 		w, event := s.post(s.call(echo, "x"), home)

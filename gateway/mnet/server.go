@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -339,7 +340,7 @@ func (x *exchange) verify(ctx context.Context, opened Opened) []byte {
 func (x *exchange) dispatch(ctx context.Context, c *Call) []byte {
 	x.event.Method = c.Method[:min(len(c.Method), 255)]
 	m, fault, reason := x.find(c)
-	pass := fault != nil && fault.Code == FaultNoMethod && reason == ReasonUnknownMethod && x.sealed && x.Pass != nil
+	pass := fault != nil && fault.Code == FaultNoMethod && x.sealed && x.mayPass(c.Method)
 	if fault != nil && !pass {
 		return x.fault(ctx, fault.Code, fault.String, reason, nil)
 	}
@@ -372,6 +373,18 @@ func (x *exchange) dispatch(ctx context.Context, c *Call) []byte {
 		return x.fault(ctx, fault.Code, fault.String, cmp.Or(fault.Reason, ReasonFault), err)
 	}
 	return x.fault(ctx, FaultOther, failedText, ReasonFailed, err)
+}
+
+// mayPass reports whether a method may be somebody else's. One that is spelled
+// like ours is not: a Moodle on MySQL looks methods up without regard to case,
+// and would answer what we refuse.
+func (s *Server) mayPass(method string) bool {
+	for name := range s.methods {
+		if strings.EqualFold(name, method) {
+			return false
+		}
+	}
+	return s.Pass != nil
 }
 
 // pass lets somebody else answer a call of a method that nobody here has.
