@@ -92,11 +92,15 @@ func containsFold(s, word string) bool {
 func (h *Handler) router(site *Site) http.Handler {
 	root := site.Wwwroot.Path()
 	m := mux.NewRouter().SkipClean(true)
-	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.jump(site)))
+	jump, key := h.jump(site), site.PublicKey
+	if site.Guard != nil {
+		jump, key = h.guardedJump(site), publicKey(site.Proxy, root+publicKeyPath)
+	}
+	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))
 	home := site.Wwwroot.String()
 	if site.RPC != nil {
 		m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
-		m.Path(root + publicKeyPath).Handler(withoutBody(site.PublicKey))
+		m.Path(root + publicKeyPath).Handler(withoutBody(key))
 	} else {
 		for _, p := range []string{gateway.Moodle.RPCPath(), publicKeyPath} {
 			m.Path(root + p).Handler(withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -31,6 +31,9 @@ type instance struct {
 	metrics *web.Metrics
 	moodles []moodleRedis // Moodle's own ones
 
+	mu       sync.Mutex
+	keyrings map[gateway.Wwwroot]*siteKeys
+
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -46,7 +49,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	g := &instance{log: log, redis: opened}
+	g := &instance{log: log, redis: opened, keyrings: map[gateway.Wwwroot]*siteKeys{}}
 	g.metrics = web.NewMetrics(opened.Up)
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
@@ -100,27 +103,22 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "peers"), 0o700); err != nil {
 		return nil, withHint(err, "make the state directory writable, or name another one (state_dir, --state-dir)")
 	}
-	key, err := siteKey(s, dir, g.log)
-	if err != nil {
-		return nil, err
-	}
 	state := g.redis.Site(s.Wwwroot)
-	source, err := g.source(c, s, state, key)
+	keys, err := g.keys(c, s, dir, state)
 	if err != nil {
 		return nil, err
 	}
-	behind, err := proxy.New(proxy.Options{
-		Upstream:              s.Upstream,
-		Site:                  s.Wwwroot,
-		Trust:                 trust,
-		RequestID:             web.RequestID,
-		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
-		ResponseHeaderTimeout: s.UpstreamTimeout,
-	})
+	if s.Issuer == config.IssuerMoodle {
+		return g.guarded(s, trust, keys)
+	}
+	source, err := g.source(c, s, state, keys)
 	if err != nil {
 		return nil, err
 	}
-	sealing := key.Derive("moodle session")
+	behind, err := g.behind(s, trust)
+	if err != nil {
+		return nil, err
+	}
 	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
 	provider := idp.New(idp.Options{
 		Site: s.Wwwroot, Peers: s.Peers, Source: source, Store: state,
@@ -129,35 +127,47 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
-		Secrets: func() [][32]byte { return [][32]byte{sealing} },
+		Secrets: func() [][32]byte { return keys.Secrets("moodle session") },
 		Behind:  inner,
 	})
 	site := &web.Site{
 		Wwwroot: s.Wwwroot,
 		Proxy:   behind,
 		IDP:     provider,
-		Homes:   &sp.Homes{Site: s.Wwwroot, Peers: s.Peers, Key: key.Derive("remembered home"), Now: time.Now},
+		Homes:   &sp.Homes{Site: s.Wwwroot, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 	}
-	if s.MNetOff {
+	if s.MNet.Off {
 		return site, nil
 	}
-	pins := g.pins(s, key, dir)
-	site.PublicKey = mnet.PublicKey(key)
+	caller := g.caller(s, keys, state, dir)
+	site.PublicKey = mnet.PublicKey(keys.Current)
 	site.RPC = &mnet.Server{
-		Site: s.Wwwroot, Keys: []*mnet.Key{key}, Methods: provider.Methods(), Replays: state,
-		Window: s.TimestampWindow, Addr: trust.Client,
+		Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: provider.Methods(), Replays: state,
+		Window: s.MNet.TimestampWindow, Addr: trust.Client,
 		Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
 			peer := s.Peers.Exact(wwwroot)
 			if peer == nil {
 				return nil, nil, nil
 			}
-			cert, err := pins.Certificate(ctx, peer)
+			cert, err := caller.Pins.Certificate(ctx, peer)
 			return peer, cert, err
 		},
 		Pass: func(ctx context.Context, c *mnet.Call, message []byte) ([]byte, error) {
-			return inner.PassCall(ctx, key.Certificate(), c.Addr, message, mnet.MaxBody)
+			return inner.PassCall(ctx, keys.Current().Certificate(), c.Addr, message, mnet.MaxBody)
 		},
 		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
 	}
 	return site, nil
+}
+
+// behind returns the proxy to a site's Moodle.
+func (g *instance) behind(s *config.Site, trust proxy.Trust) (*proxy.Proxy, error) {
+	return proxy.New(proxy.Options{
+		Upstream:              s.Upstream,
+		Site:                  s.Wwwroot,
+		Trust:                 trust,
+		RequestID:             web.RequestID,
+		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
+		ResponseHeaderTimeout: s.UpstreamTimeout,
+	})
 }

@@ -71,7 +71,7 @@ func newRelations(t *testing.T, shared bool) *relations {
 	forum := wwwroot(t, "http://127.0.0.1:1")
 	key, forumKey := newKey(t, r.site), newKey(t, forum)
 	r.called, r.cert = &gateway.Peer{Wwwroot: r.site, Application: gateway.Moodle}, key.Certificate()
-	r.peer = &mnet.Client{Key: forumKey, Site: forum, HTTP: http.DefaultClient}
+	r.peer = &mnet.Client{Keys: func() []*mnet.Key { return []*mnet.Key{forumKey} }, Site: forum, HTTP: http.DefaultClient}
 
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "key.pem"), string(key.PEM()))

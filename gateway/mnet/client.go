@@ -14,7 +14,7 @@ import (
 // Client calls the methods of peers, and fetches their certificates.
 type Client struct {
 	HTTP *http.Client     // nil for http.DefaultClient; redirects are never followed
-	Key  *Key             // of our site
+	Keys func() []*Key    // of our site: the current one signs, the archived ones open as well
 	Site gateway.Wwwroot  // who we are
 	Now  func() time.Time // nil for time.Now
 }
@@ -34,7 +34,7 @@ const (
 // minutes old.
 //
 // An authenticated fault 7025 carries the peer's new certificate (section
-// 3.5); the caller decides.
+// 3.5) and the proof that the holder of the pinned key sent it; see Caller.
 func (c *Client) Call(ctx context.Context, peer *gateway.Peer, cert *gateway.Certificate, method string, params ...Value) (Value, error) {
 	v, err := c.call(ctx, peer, cert, EncodeCall(method, params...))
 	if err != nil {
@@ -45,7 +45,7 @@ func (c *Client) Call(ctx context.Context, peer *gateway.Peer, cert *gateway.Cer
 
 func (c *Client) call(ctx context.Context, peer *gateway.Peer, cert *gateway.Certificate, doc []byte) (Value, error) {
 	asked := c.now()
-	signed, err := Sign(doc, c.Key, c.Site, asked)
+	signed, err := Sign(doc, c.Keys()[0], c.Site, asked)
 	if err != nil {
 		return nil, err
 	}
@@ -57,15 +57,19 @@ func (c *Client) call(ctx context.Context, peer *gateway.Peer, cert *gateway.Cer
 	if err != nil {
 		return nil, err
 	}
-	payload, err := c.open(body, peer, cert, asked)
+	answer, err := c.open(body, peer, cert, asked)
 	if err != nil {
 		return nil, err
 	}
-	return DecodeResponse(payload)
+	v, err := DecodeResponse(answer.Payload)
+	if fault, ok := errors.AsType[*Fault](err); ok {
+		fault.proof = answer
+	}
+	return v, err
 }
 
-// open returns the payload of an answer.
-func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate, asked time.Time) ([]byte, error) {
+// open returns an answer whose signature is good.
+func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate, asked time.Time) (*Signed, error) {
 	if root := rootOf(body); root != "encryptedmessage" {
 		return nil, unauthenticated(body, "the answer is not sealed")
 	}
@@ -73,7 +77,7 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 	if err != nil {
 		return nil, err
 	}
-	opened, err := sealed.Open(c.Key)
+	opened, err := sealed.Open(c.Keys()...)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +92,9 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 		return nil, fmt.Errorf("the answer claims to be from %.255q and %.255q", sealed.Wwwroot, signed.Wwwroot)
 	}
 	if err := signed.Verify(cert); err != nil {
+		if offered, e := newKeyOf(peer, signed.Payload); e == nil {
+			return nil, &HeldKeyError{Peer: peer, Certificate: offered}
+		}
 		return nil, err
 	}
 	if ahead := signed.Timestamp.Sub(c.now()); ahead > maxAhead {
@@ -96,7 +103,7 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 	if behind := asked.Sub(signed.Timestamp); behind > maxBehind {
 		return nil, fmt.Errorf("the answer is %s old", behind.Round(time.Second))
 	}
-	return signed.Payload, nil
+	return signed, nil
 }
 
 // unauthenticated returns the fault in an answer that lacks an envelope, or
@@ -127,7 +134,7 @@ func (c *Client) Keyswap(ctx context.Context, site gateway.Wwwroot, application 
 }
 
 func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application gateway.Application) (*gateway.Certificate, error) {
-	doc := EncodeCall(keyswap, c.Site.String(), c.Key.Certificate().PEM(), string(application))
+	doc := EncodeCall(keyswap, c.Site.String(), c.Keys()[0].Certificate().PEM(), string(application))
 	body, err := c.post(ctx, site, application, doc)
 	if err != nil {
 		return nil, err
@@ -136,7 +143,7 @@ func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application 
 	if err != nil {
 		return nil, unauthenticated(body, err.Error())
 	}
-	return parseCertificateOf(site, []byte(Text(v)))
+	return parseCertificateOf(&gateway.Peer{Wwwroot: site}, []byte(Text(v)))
 }
 
 // FetchCertificate fetches the current certificate of a peer: from
@@ -155,7 +162,7 @@ func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gat
 	} else {
 		var body []byte
 		if body, err = c.do(ctx, http.MethodGet, peer.Wwwroot.String()+"/mnet/publickey.php", nil, maxFile); err == nil {
-			cert, err = parseCertificateOf(peer.Wwwroot, body)
+			cert, err = parseCertificateOf(peer, body)
 		}
 	}
 	if err == nil {
@@ -167,12 +174,13 @@ func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gat
 	return cert, nil
 }
 
-func parseCertificateOf(site gateway.Wwwroot, pem []byte) (*gateway.Certificate, error) {
+// parseCertificateOf reads the certificate of a peer, which must name it.
+func parseCertificateOf(peer *gateway.Peer, pem []byte) (*gateway.Certificate, error) {
 	cert, err := gateway.ParseCertificate(pem)
 	if err != nil {
 		return nil, err
 	}
-	if !cert.Names(site) {
+	if !cert.Names(peer.Wwwroot) {
 		return nil, fmt.Errorf("the certificate with fingerprint %s names another site", cert.Fingerprint())
 	}
 	return cert, nil

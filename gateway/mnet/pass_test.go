@@ -88,7 +88,7 @@ func TestOnlyAFreshCallOfAPeerIsPassedOn(t *testing.T) {
 		{"an old one", envelope(t, call, sp, idp, root, s.now.Add(-2*DefaultWindow)), ReasonTimestamp},
 		{"signed by another peer", envelope(t, call, sp2, idp, root, s.now), ReasonBadSignature},
 		{"of a stranger", envelope(t, call, sp, idp, wwwroot(t, "http://stranger.test"), s.now), ReasonUnknownPeer},
-		{"for an archived key", envelope(t, call, sp, s.Keys[1], root, s.now), ReasonOldKey},
+		{"for an archived key", envelope(t, call, sp, s.Keys()[1], root, s.now), ReasonOldKey},
 		{"plain", call, ReasonNotSealed},
 	} {
 		if _, event := s.post(c.doc, home); event.Reason != c.reason {

@@ -17,6 +17,10 @@ var (
 	claimLua string
 	//go:embed end.lua
 	endLua string
+	//go:embed key.lua
+	keyLua string
+	//go:embed changekey.lua
+	changeKeyLua string
 
 	//go:embed redeem.lua
 	redeemLua string
@@ -31,6 +35,9 @@ var (
 	scriptRedeem   = redis.NewScript(redeemLua)
 	scriptExtend   = redis.NewScript(extendLua)
 	scriptEndPeers = redis.NewScript(endPeersLua)
+
+	scriptKey       = redis.NewScript(keyLua)
+	scriptChangeKey = redis.NewScript(changeKeyLua)
 )
 
 // runOnce is Script.Run for a script that must not run twice for one call.

@@ -34,6 +34,8 @@ const (
 	kindCourses = "courses:" // + username: hash of reports by peer
 	kindPeerLog = "log:"     // + peer: list of LogRecords
 	kindPicture = "picture:" // + username: user id, revision of the picture and when it was first seen
+	kindKey     = "key:"     // + agreed, gateways, sealed: the MNet key of the site
+	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
 )
 
 func (s *Site) key(kind, rest string) string { return s.prefix + kind + rest }
