@@ -13,13 +13,13 @@ import (
 
 // Methods returns the methods of the service sso_idp that peers may call.
 func (p *Provider) Methods() []mnet.Method {
-	return []mnet.Method{{
+	return append([]mnet.Method{{
 		Name:         "auth/mnet/auth.php/user_authorise",
 		Service:      gateway.ServiceSSOIDP,
 		Call:         p.userAuthorise,
 		MinParams:    2,
 		ChecksReplay: true,
-	}}
+	}}, p.sessionMethods()...)
 }
 
 // userAuthorise redeems a token: it tells the peer whom it was made for

@@ -7,7 +7,8 @@ import (
 	"jumpgate/gateway"
 )
 
-// Reasons of an Event. They are stable: logs and metrics carry them.
+// Reasons of an Event. They are stable: logs and metrics carry them. Methods
+// add their own (Fault.Reason, Call.Note).
 const (
 	ReasonOK              = "ok"
 	ReasonFault           = "fault"            // the method refused; see Event.Fault
@@ -47,7 +48,7 @@ type Event struct {
 	Method   string        // as called; empty if it never came to that
 	Status   int           // of HTTP
 	Fault    *Fault        // what was answered; nil if none
-	Reason   string        // one of the reasons above
+	Reason   string        // one of the reasons above, or of the method
 	Err      error         // details for the log, never sent to the peer; nil if there are none
 	Duration time.Duration
 }

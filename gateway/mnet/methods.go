@@ -37,7 +37,15 @@ type Call struct {
 	Params []Value
 	Nonce  [32]byte // names the message; the same in every copy of it
 	Addr   netip.Addr
+
+	reason string
+	detail error
 }
+
+// Note records why a call was answered with less than it asked for, though not
+// with a fault: reason and detail become those of the Event. The peer learns
+// neither.
+func (c *Call) Note(reason string, detail error) { c.reason, c.detail = reason, detail }
 
 // Param returns the text of the i-th parameter, or "" if there is none.
 func (c *Call) Param(i int) string {

@@ -351,6 +351,9 @@ func (x *exchange) dispatch(ctx context.Context, c *Call) []byte {
 		x.budget.prove(x.caller(), x.Now()) // not earlier: a recorded message proves nothing
 	}
 	if err == nil {
+		if c.reason != "" {
+			x.event.Reason, x.event.Err = c.reason, c.detail
+		}
 		return x.pack(ctx, EncodeResponse(v))
 	}
 	if fault, ok := errors.AsType[*Fault](err); ok {
