@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
@@ -54,7 +52,7 @@ func (f siteFlags) open(t *terminal) (*desk, error) {
 	if d.key, err = siteKey(d.site, d.dir, log); err != nil {
 		return nil, err
 	}
-	d.client = &mnet.Client{Key: d.key, Site: d.site.Wwwroot, HTTP: &http.Client{Timeout: time.Minute}}
+	d.client = peerClient(d.site, d.key)
 	d.pins = &mnet.Pins{Dir: filepath.Join(d.dir, "peers"), Fetch: d.client.FetchCertificate, Log: log}
 	if !loaded.Redis.Embedded {
 		if d.redis, err = store.Open(redisOptions(loaded.Redis)); err != nil {

@@ -30,6 +30,8 @@ type instance struct {
 	metrics *web.Metrics
 	moodles []moodleRedis // Moodle's own ones
 
+	children *idp.Children // sessions at peers that are to end
+
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -47,6 +49,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	}
 	g := &instance{log: log, redis: opened}
 	g.metrics = web.NewMetrics(opened.Up)
+	g.children = idp.NewChildren(web.ObserveLogouts(log, g.metrics), idp.KillPauses)
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
 	if c.Redis.Embedded {
@@ -59,8 +62,15 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	return g, nil
 }
 
+// farewellTime is how long peers may take, when the process ends, to end the
+// sessions of learners who have logged out.
+const farewellTime = 10 * time.Second
+
 // close ends what newInstance opened.
 func (g *instance) close() {
+	limited, cancel := context.WithTimeout(context.Background(), farewellTime)
+	defer cancel()
+	g.children.Close(limited)
 	g.stop()
 	g.background.Wait()
 	for _, p := range g.proxies {
@@ -104,10 +114,13 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		return nil, err
 	}
 	state := g.redis.Site(s.Wwwroot)
-	source, err := g.source(c, s, state, key)
+	asked := moodleWeb(s, state, key)
+	source, touch, err := g.source(c, s, asked)
 	if err != nil {
 		return nil, err
 	}
+	client := peerClient(s, key)
+	pins := g.pins(s, client, dir)
 	behind, err := proxy.New(proxy.Options{
 		Upstream:              s.Upstream,
 		Site:                  s.Wwwroot,
@@ -119,7 +132,6 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	sealing := key.Derive("moodle session")
 	provider := idp.New(idp.Options{
 		Site: s.Wwwroot, Peers: s.Peers, Source: source, Store: state,
 		Browsers: state.Sessions(sessions.Options{
@@ -127,9 +139,8 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
-		Secrets: func() [][32]byte { return [][32]byte{sealing} },
+		Secrets: secrets(key), Children: g.children, Call: callPeer(client, pins), Logout: asked.Logout, Touch: touch,
 	})
-	pins := g.pins(s, key, dir)
 	return &web.Site{
 		Wwwroot: s.Wwwroot,
 		Proxy:   behind,

@@ -23,7 +23,7 @@ type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
 	Demo    demoCommand    `cmd:"" help:"Run a whole federation on this machine, to try a jump."`
 	Check   checkCommand   `cmd:"" help:"Say where a jump would land, or which rule refuses it."`
-	Session sessionCommand `cmd:"" help:"Look into Moodle's sessions."`
+	Session sessionCommand `cmd:"" help:"List and end sessions at peers, and look into Moodle's."`
 	Config  configCommand  `cmd:"" help:"Check or print a configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

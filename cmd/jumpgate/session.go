@@ -12,6 +12,8 @@ import (
 )
 
 type sessionCommand struct {
+	List sessionListCommand `cmd:"" help:"List the sessions that learners have at peers."`
+	End  sessionEndCommand  `cmd:"" help:"Log a user out: at all peers, and at home in the browsers that came from there."`
 	Show sessionShowCommand `cmd:"" help:"Say what a recorded Moodle session says about its user."`
 }
 

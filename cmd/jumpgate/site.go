@@ -54,24 +54,43 @@ func siteKey(s *config.Site, dir string, log *slog.Logger) (*mnet.Key, error) {
 	return key, nil
 }
 
-// source returns what knows whose a Moodle session is.
-func (g *instance) source(c *config.Config, s *config.Site, state *store.Site, key *mnet.Key) (idp.Source, error) {
+// secrets returns the keys that seal the ids of Moodle sessions.
+func secrets(key *mnet.Key) idp.Secrets {
+	sealing := key.Derive("moodle session")
+	return func() [][32]byte { return [][32]byte{sealing} }
+}
+
+// moodleWeb returns what asks a site's Moodle over HTTP: whose a session is,
+// if that is the identity source, and in any case to log somebody out.
+func moodleWeb(s *config.Site, state *store.Site, key *mnet.Key) *moodle.Web {
 	id := s.Identity
+	o := moodle.WebOptions{Upstream: s.Upstream, Site: s.Wwwroot, Cookie: id.Cookie}
 	if id.Source == config.MoodleWeb {
 		token := string(id.Token)
-		return moodle.NewWeb(moodle.WebOptions{
-			Upstream: s.Upstream, Site: s.Wwwroot, Cookie: id.Cookie,
-			Token: func() string { return token },
-			MFA:   id.MFA, Cache: state.Cache("identity"), CacheKey: key.Derive("identity cache"),
-		}), nil
+		o.Token = func() string { return token }
+		o.MFA, o.Cache, o.CacheKey = id.MFA, state.Cache("identity"), key.Derive("identity cache")
+	}
+	return moodle.NewWeb(o)
+}
+
+// source returns what knows whose a Moodle session is, and what keeps sessions
+// alive while learners are elsewhere, or nil if nothing is to.
+func (g *instance) source(c *config.Config, s *config.Site, asked *moodle.Web) (source idp.Source, touch func(context.Context, []moodle.Owned) error, err error) {
+	id := s.Identity
+	if id.Source == config.MoodleWeb {
+		return asked, nil, nil
 	}
 	client, err := g.moodleRedis(c, id.Redis)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return moodle.NewRedisSessions(moodle.RedisOptions{
+	sessions := moodle.NewRedisSessions(moodle.RedisOptions{
 		Client: client, Prefix: id.Prefix, SessionTimeout: id.SessionTimeout, LocalHostID: id.MnetLocalhostID, MFA: id.MFA,
-	}), nil
+	})
+	if id.TouchSessions {
+		touch = sessions.Touch
+	}
+	return sessions, touch, nil
 }
 
 // moodleRedis is a connection to a Redis where Moodle keeps its sessions.
@@ -127,10 +146,25 @@ func redisOptions(r *config.Redis) store.Options {
 	return o
 }
 
+// peerClient returns what speaks to a site's peers.
+func peerClient(s *config.Site, key *mnet.Key) *mnet.Client {
+	return &mnet.Client{Key: key, Site: s.Wwwroot, HTTP: &http.Client{Timeout: time.Minute}}
+}
+
+// callPeer returns what calls methods of peers.
+func callPeer(client *mnet.Client, pins *mnet.Pins) func(context.Context, *gateway.Peer, string, ...mnet.Value) (mnet.Value, error) {
+	return func(ctx context.Context, peer *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error) {
+		cert, err := pins.Certificate(ctx, peer)
+		if err != nil {
+			return nil, err
+		}
+		return client.Call(ctx, peer, cert, method, params...)
+	}
+}
+
 // pins returns the certificates of a site's peers, and begins to fetch those
 // that nobody has pinned yet.
-func (g *instance) pins(s *config.Site, key *mnet.Key, dir string) *mnet.Pins {
-	client := &mnet.Client{Key: key, Site: s.Wwwroot, HTTP: &http.Client{Timeout: time.Minute}}
+func (g *instance) pins(s *config.Site, client *mnet.Client, dir string) *mnet.Pins {
 	pins := &mnet.Pins{Dir: filepath.Join(dir, "peers"), Fetch: client.FetchCertificate, Log: g.log}
 	g.background.Go(func() {
 		for _, peer := range s.Peers.Peers() {
