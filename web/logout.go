@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"log/slog"
 	"time"
 
@@ -16,7 +17,7 @@ func ObserveLogouts(log *slog.Logger, metrics *Metrics) func(idp.Logout) {
 	unknown := &quiet{last: map[string]time.Time{}}
 	return func(l idp.Logout) {
 		peer := ""
-		if l.At != l.Site && l.Outcome != idp.OutcomeNotSubscribed { // which may be no peer any more
+		if l.At != l.Site && l.Outcome != idp.OutcomeNotSubscribed { // that may be no peer any more
 			peer = l.At.String()
 		}
 		metrics.logouts.WithLabelValues(l.Site.String(), peer, l.Cause, l.Outcome).Inc()
@@ -27,7 +28,7 @@ func ObserveLogouts(log *slog.Logger, metrics *Metrics) func(idp.Logout) {
 		if l.Done() {
 			level = slog.LevelInfo
 		}
-		log.LogAttrs(nil, level, "logout", logoutAttrs(l)...)
+		log.LogAttrs(context.Background(), level, "logout", logoutAttrs(l)...)
 	}
 }
 

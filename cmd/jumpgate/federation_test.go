@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,8 +31,13 @@ import (
 type federation struct {
 	scene
 	t       *testing.T
+	home    *moodletest.Home
+	log     *testLog
 	config  *config.Config
 	gateway atomic.Pointer[instance] // at the home's public address
+
+	forumKey *mnet.Key
+	forumRPC atomic.Pointer[http.HandlerFunc] // answers calls of the forum instead of it
 }
 
 // setting says what a federation is made of.
@@ -47,7 +53,7 @@ type setting struct {
 func newFederation(t *testing.T, s setting) *federation {
 	t.Helper()
 	front, behind, forum := unstarted(t), unstarted(t), unstarted(t)
-	f := &federation{t: t, scene: scene{Username: "ada", Password: "analytical"}}
+	f := &federation{t: t, log: &testLog{t: t}, scene: scene{Username: "ada", Password: "analytical"}}
 	f.IDP = "http://localhost:" + port(front)
 	f.SP = "http://127.0.0.1:" + port(forum)
 	f.DeepLink = f.link(moodletest.SampleDeepLink)
@@ -56,6 +62,7 @@ func newFederation(t *testing.T, s setting) *federation {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.forumKey = key
 	f.configure(s, port(behind), key.Certificate().PEM())
 	f.gateway.Store(f.newGateway())
 
@@ -76,7 +83,14 @@ func newFederation(t *testing.T, s setting) *federation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forum.Config.Handler, behind.Config.Handler = there, home
+	forum.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rpc := f.forumRPC.Load(); rpc != nil && r.URL.Path == gateway.Moodle.RPCPath() {
+			(*rpc)(w, r)
+			return
+		}
+		there.ServeHTTP(w, r)
+	})
+	f.home, behind.Config.Handler = home, home
 	front.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.gateway.Load().handler.ServeHTTP(w, r)
 	})
@@ -84,6 +98,26 @@ func newFederation(t *testing.T, s setting) *federation {
 		server.Start()
 	}
 	return f
+}
+
+// testLog keeps what gateways log, and shows it with the test's own.
+type testLog struct {
+	t  *testing.T
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *testLog) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Write(line)
+	return l.t.Output().Write(line)
+}
+
+func (l *testLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // configure writes and loads the configuration of the home's gateway.
@@ -113,7 +147,7 @@ sites:
 // newGateway starts one more gateway for the same site.
 func (f *federation) newGateway() *instance {
 	f.t.Helper()
-	g, err := newInstance(context.Background(), f.config, slog.New(slog.NewTextHandler(f.t.Output(), nil)))
+	g, err := newInstance(context.Background(), f.config, slog.New(slog.NewTextHandler(f.log, nil)))
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -148,6 +149,7 @@ func (c sessionEndCommand) Run(t *terminal) error {
 		Site: d.site.Wwwroot, Peers: d.site.Peers, Store: state, Secrets: secrets(d.key),
 		Children: children, Call: callPeer(d.client, d.pins), Logout: moodleWeb(d.site, state, d.key).Logout,
 	})
+	defer context.AfterFunc(t.ctx, func() { children.Close(t.ctx) })()
 	err = provider.EndSessions(t.ctx, c.User)
 	children.Wait()
 	if err != nil {
