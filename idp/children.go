@@ -34,6 +34,7 @@ const (
 const (
 	OutcomeEnded         = "ended"
 	OutcomeNone          = "none"           // the peer knew of no such session any more
+	OutcomeAgain         = "again"          // the learner has landed there anew: too late to end it
 	OutcomeRefused       = "refused"        // the peer answered with a fault
 	OutcomeFailed        = "failed"         // no valid answer, however often we tried
 	OutcomeDropped       = "dropped"        // too many wait for this peer already
@@ -42,7 +43,13 @@ const (
 )
 
 // Done reports whether the session is over.
-func (l Logout) Done() bool { return l.Outcome == OutcomeEnded || l.Outcome == OutcomeNone }
+func (l Logout) Done() bool {
+	return l.Outcome == OutcomeEnded || l.Outcome == OutcomeNone || l.Outcome == OutcomeAgain
+}
+
+// errLandedAgain is why a peer is not called: it would end a session that
+// began after the one that was to end.
+var errLandedAgain = errors.New("the learner has landed there again")
 
 // KillPauses are the pauses between the tries of a gateway.
 var KillPauses = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 2 * time.Minute}
@@ -193,6 +200,8 @@ func (c *Children) pause(d time.Duration) bool {
 func outcome(answer mnet.Value, err error) string {
 	fault, refused := errors.AsType[*mnet.Fault](err)
 	switch {
+	case errors.Is(err, errLandedAgain):
+		return OutcomeAgain
 	case refused && !fault.Unauthenticated && fault.Code != mnet.FaultOther:
 		return OutcomeRefused
 	case err != nil:

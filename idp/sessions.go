@@ -145,6 +145,11 @@ func (p *Provider) endChild(s store.PeerSession, cause string) {
 		return
 	}
 	p.Children.end(l, func(ctx context.Context) (mnet.Value, error) {
+		// A peer knows no more than user and browser. If Redis cannot say,
+		// rather one session too many ends than one too few.
+		if again, err := p.Store.LandedAgain(ctx, s); err == nil && again {
+			return nil, errLandedAgain
+		}
 		return p.Call(ctx, peer, killChild, s.Username, s.UserAgent)
 	})
 }

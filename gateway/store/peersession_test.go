@@ -396,7 +396,7 @@ func TestStrangersCannotFillRedisWithSessionsThatEnded(t *testing.T) {
 
 func TestAnIPv6SiteListsItsOwnSessionsAlone(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
-		mine := fixture{Site: f.r.Site(mustWwwroot("http://[::1]:8080")), clock: f.clock, trips: f.trips}
+		mine := fixture{Site: f.r.Site(mustWwwroot(fmt.Sprintf("http://[::1]:%d", 8080+siteNumber.Add(1)))), clock: f.clock, trips: f.trips}
 		mine.begin(t, atForum)
 		f.begin(t, bobs)
 		live, more, err := mine.ListPeerSessions(t.Context(), 10)
