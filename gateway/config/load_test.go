@@ -109,6 +109,7 @@ sites:
       redis: rediss://reader@moodle-redis.internal/4
       prefix: "yes: #1 "
       session_timeout: 2h
+      touch_sessions: true
     key: tls.key
     mnet: {dispatcher: off, timestamp_window: 90s, register_all: true}
     peers:
@@ -210,7 +211,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 				Redis: &Redis{
 					Addresses: []string{"moodle-redis.internal:6379"}, Username: "reader", Database: 4, TLS: &RedisTLS{},
 				},
-				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour,
+				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour, TouchSessions: true,
 			},
 			KeyFile:  in("tls.key"),
 			MNet:     MNet{Off: true, TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
