@@ -28,6 +28,8 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 		return a.refuse(gateway.RuleNotNavigation)
 	case r.Method == http.MethodHead:
 		return a
+	case p.OpenID != nil:
+		return p.jumpByLogin(w, r, a)
 	}
 	session := moodle.RequestSession(r, p.Cookie)
 	var who gateway.Identity

@@ -28,6 +28,7 @@ const (
 	kindNew     = "new"      // sorted set: sessions by the time they end
 	kindNewFrom = "new:"     // + client address: the same for one address
 	kindCache   = "cache:"   // + name and key of a Cache
+	kindLogin   = "login:"   // + hash of the cookie's value: a Login
 )
 
 func (s *Site) key(kind, rest string) string { return s.prefix + kind + rest }
