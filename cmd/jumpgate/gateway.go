@@ -120,7 +120,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		return nil, err
 	}
 	provider := idp.New(idp.Options{
-		Site: s.Wwwroot, Peers: s.Peers, Source: source, Store: state,
+		Site: s.Wwwroot, Peers: s.Peers, Source: source, OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{
 			Path: "/", MaxAge: int(store.JumpLife / time.Second),
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,

@@ -54,10 +54,27 @@ func siteKey(s *config.Site, dir string, log *slog.Logger) (*mnet.Key, error) {
 	return key, nil
 }
 
-// source returns what knows whose a Moodle session is.
+// openID returns the OpenID provider where the accounts of a site are, or nil.
+func openID(s *config.Site) *idp.OpenID {
+	p := s.Identity.OpenID
+	if p == nil {
+		return nil
+	}
+	return idp.NewOpenID(idp.OpenIDOptions{
+		Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: string(p.ClientSecret), Scopes: p.Scopes,
+		Callback: s.Wwwroot.String() + idp.CallbackPath,
+		Claims:   idp.Claims(p.Claims), Usernames: p.Usernames, Session: p.Session,
+	})
+}
+
+// source returns what knows whose a Moodle session is; nil if nobody asks,
+// since accounts are at an OpenID provider.
 func (g *instance) source(c *config.Config, s *config.Site, state *store.Site, key *mnet.Key) (idp.Source, error) {
 	id := s.Identity
-	if id.Source == config.MoodleWeb {
+	switch id.Source {
+	case config.OIDC:
+		return nil, nil
+	case config.MoodleWeb:
 		token := string(id.Token)
 		return moodle.NewWeb(moodle.WebOptions{
 			Upstream: s.Upstream, Site: s.Wwwroot, Cookie: id.Cookie,

@@ -45,6 +45,7 @@ var compare = cmp.Options{
 		return c.PEM()
 	}),
 	cmpopts.IgnoreUnexported(Site{}),
+	cmp.AllowUnexported(gateway.Usernames{}),
 	cmpopts.IgnoreTypes(tls.Certificate{}, &tls.Config{}),
 }
 
@@ -263,6 +264,13 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			[]string{`jumpgate.yaml:5:24: "prefix" does nothing with the identity source moodle-web`}},
 		{"a second factor that nobody spoke of", "redis: redis://a" + minimal + "    identity: {prefix: mdl_}\n" + peers,
 			[]string{`jumpgate.yaml:5:15: "mfa" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true (--moodle-mfa), or learners jump without it`}},
+		{"a provider for nothing", minimal + "    identity: {source: moodle-web, issuer: 'https://login.example.org', session: 1h}\n" + peers,
+			[]string{
+				`jumpgate.yaml:5:44: "issuer" does nothing with the identity source moodle-web`,
+				`jumpgate.yaml:5:82: "session" does nothing with the identity source moodle-web`,
+			}},
+		{"Moodle's second factor at a provider", minimal + "    identity: {source: oidc, client_id: a, issuer: 'https://login.example.org', mfa: true}\n" + peers,
+			[]string{`jumpgate.yaml:5:86: "mfa" is about Moodle's own logins: with the identity source oidc the provider asks for second factors`}},
 		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,
 			[]string{`jumpgate.yaml:5:40: "token_file" does nothing with the identity source moodle-redis`}},
 	} {
