@@ -77,6 +77,19 @@ func Start(t testing.TB, client Client, does Behaviour) *Provider {
 	return p
 }
 
+// Register registers another client instead of the one that there is.
+func (p *Provider) Register(client Client) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.client = client
+}
+
+func (p *Provider) registered() Client {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.client
+}
+
 // Change changes what the provider does.
 func (p *Provider) Change(change func(*Behaviour)) {
 	p.mu.Lock()
@@ -143,11 +156,11 @@ func (p *Provider) metadata(w http.ResponseWriter, does Behaviour) {
 
 // login sends the browser back with a code, if the client asked as it should.
 func (p *Provider) login(w http.ResponseWriter, r *http.Request, does Behaviour) {
-	q := r.URL.Query()
+	q, client := r.URL.Query(), p.registered()
 	challenge, err := base64.RawURLEncoding.DecodeString(q.Get("code_challenge"))
 	switch {
-	case r.Method != http.MethodGet, q.Get("response_type") != "code", q.Get("client_id") != p.client.ID,
-		q.Get("redirect_uri") != p.client.Callback, !slices.Contains(strings.Fields(q.Get("scope")), "openid"),
+	case r.Method != http.MethodGet, q.Get("response_type") != "code", q.Get("client_id") != client.ID,
+		q.Get("redirect_uri") != client.Callback, !slices.Contains(strings.Fields(q.Get("scope")), "openid"),
 		q.Get("code_challenge_method") != "S256", err != nil, len(challenge) != sha256.Size,
 		len(q.Get("state")) < 22, len(q.Get("nonce")) < 22:
 		http.Error(w, "the client asks for something else: "+r.URL.RawQuery, http.StatusBadRequest)
@@ -164,11 +177,12 @@ func (p *Provider) login(w http.ResponseWriter, r *http.Request, does Behaviour)
 		p.mu.Unlock()
 		back.Set("code", code)
 	}
-	http.Redirect(w, r, p.client.Callback+"?"+back.Encode(), http.StatusSeeOther)
+	http.Redirect(w, r, client.Callback+"?"+back.Encode(), http.StatusSeeOther)
 }
 
 // token exchanges a code, once, for an ID token.
 func (p *Provider) token(w http.ResponseWriter, r *http.Request, does Behaviour) {
+	client := p.registered()
 	id, secret, basic := r.BasicAuth()
 	if basic { // RFC 6749, section 2.3.1
 		id, _ = url.QueryUnescape(id)
@@ -176,8 +190,8 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request, does Behaviour)
 	} else {
 		id, secret = r.PostFormValue("client_id"), r.PostFormValue("client_secret")
 	}
-	wantBasic := p.client.Secret != "" && (does.Methods == nil || slices.Contains(does.Methods, "client_secret_basic"))
-	if r.Method != http.MethodPost || id != p.client.ID || secret != p.client.Secret || basic != wantBasic {
+	wantBasic := client.Secret != "" && (does.Methods == nil || slices.Contains(does.Methods, "client_secret_basic"))
+	if r.Method != http.MethodPost || id != client.ID || secret != client.Secret || basic != wantBasic {
 		reply(w, http.StatusUnauthorized, map[string]string{"error": "invalid_client"})
 		return
 	}
@@ -188,14 +202,14 @@ func (p *Provider) token(w http.ResponseWriter, r *http.Request, does Behaviour)
 	p.tokens[access] = true
 	p.mu.Unlock()
 	challenge := sha256.Sum256([]byte(r.PostFormValue("code_verifier")))
-	if !ok || r.PostFormValue("grant_type") != "authorization_code" || r.PostFormValue("redirect_uri") != p.client.Callback ||
+	if !ok || r.PostFormValue("grant_type") != "authorization_code" || r.PostFormValue("redirect_uri") != client.Callback ||
 		base64.RawURLEncoding.EncodeToString(challenge[:]) != asked.Get("code_challenge") {
 		reply(w, http.StatusBadRequest, map[string]string{"error": "invalid_grant"})
 		return
 	}
 	hash := sha256.Sum256([]byte(access))
 	claims := jwt.MapClaims{
-		"iss": p.Issuer, "aud": p.client.ID, "sub": "4711", "nonce": asked.Get("nonce"),
+		"iss": p.Issuer, "aud": client.ID, "sub": "4711", "nonce": asked.Get("nonce"),
 		"iat": time.Now().Unix(), "exp": time.Now().Add(5 * time.Minute).Unix(),
 		"at_hash": base64.RawURLEncoding.EncodeToString(hash[:16]),
 	}
