@@ -82,3 +82,36 @@ func TestUsernamesThatCannotBeListed(t *testing.T) {
 		}
 	}
 }
+
+// small makes a capital letter of ASCII small.
+func small(c rune) rune {
+	if c >= 'A' && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// FuzzUsernames looks for two accounts with one username.
+func FuzzUsernames(f *testing.F) {
+	var u gateway.Usernames
+	u.Strip = "@college.example"
+	if err := u.List("ada.king@college.example", "ada"); err != nil {
+		f.Fatal(err)
+	}
+	if err := u.List("müller@college.example", "müller"); err != nil {
+		f.Fatal(err)
+	}
+	for _, account := range []string{"ada@college.example", "ADA.KING@college.example", "\u212aate@college.example", "x@college.example@college.example", "müller", "a\xff"} {
+		f.Add(account, strings.ToUpper(account))
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		one, ok := u.Of(a)
+		other, ok2 := u.Of(b)
+		if ok && (one == "" || len(one) > 100 || one == "guest" || one != strings.ToLower(one)) {
+			t.Errorf("%q has the username %q", a, one)
+		}
+		if ok && ok2 && one == other && strings.Map(small, a) != strings.Map(small, b) {
+			t.Errorf("%q and %q both have the username %q", a, b, one)
+		}
+	})
+}

@@ -27,8 +27,13 @@ func (p *Provider) jumpByLogin(w http.ResponseWriter, r *http.Request, a Answer)
 	if login.User.Username == "" {
 		return p.rememberLogin(w, r, a)
 	}
-	who := gateway.Identity{User: login.User}
-	a.Username = who.User.Username
+	return p.vouch(r, a, login.User)
+}
+
+// vouch lets a user for whom the provider vouches jump, if nothing forbids it.
+func (p *Provider) vouch(r *http.Request, a Answer, user gateway.User) Answer {
+	who := gateway.Identity{User: user}
+	a.Username = user.Username
 	if rule := who.Standing(); rule != gateway.RuleOK {
 		return a.refuse(rule)
 	}
@@ -137,10 +142,6 @@ func (p *Provider) completeLogin(w http.ResponseWriter, r *http.Request, a Answe
 		return a
 	}
 	user, rule, lacking, cause := p.OpenID.user(said)
-	who := gateway.Identity{User: user}
-	if rule == gateway.RuleOK {
-		rule = who.Standing()
-	}
 	a.Username, a.Lacking, a.Cause = user.Username, lacking, cause
 	if rule != gateway.RuleOK {
 		return a.refuse(rule)
@@ -148,12 +149,7 @@ func (p *Provider) completeLogin(w http.ResponseWriter, r *http.Request, a Answe
 	if a.Err = p.beginLogin(w, r, user); a.Err != nil {
 		return a
 	}
-	token, err := p.Store.Mint(r.Context(), p.grant(r, a, who))
-	if err != nil {
-		a.Err = err
-		return a
-	}
-	return p.land(a, token)
+	return p.vouch(r, a, user)
 }
 
 // beginLogin spares the learner the provider for a while. The cookie is always
