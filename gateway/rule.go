@@ -58,4 +58,14 @@ const (
 	RuleUserSuspended  Rule = "user-suspended"  //
 	RuleUserDeleted    Rule = "user-deleted"    //
 	RuleUserIncomplete Rule = "user-incomplete" // no first name, last name or mail address: peers refuse such users
+	RuleUserUsername   Rule = "user-username"   // an account of a login provider without a name that a Moodle user could have
+)
+
+// Rules that refuse a login at an OpenID provider.
+const (
+	RuleLoginMalformed Rule = "login-malformed" // the provider sent the browser back with an address that says nothing
+	RuleLoginElsewhere Rule = "login-elsewhere" // it began in another browser, or this one keeps no cookies
+	RuleLoginOver      Rule = "login-over"      // it took too long, or was completed before
+	RuleLoginDenied    Rule = "login-denied"    // the provider says no
+	RuleLoginInvalid   Rule = "login-invalid"   // what the provider says about it does not hold
 )

@@ -11,7 +11,7 @@ import (
 )
 
 // answer turns what became of a jump into the response, one log line and the
-// metrics. step says where it came from: "jump" or "return".
+// metrics. step says where it came from: "jump", "return" or "callback".
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, step string, a idp.Answer, start time.Time) {
 	outcome := "login"
 	switch {
@@ -20,7 +20,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 		writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
 	case a.Refused:
 		outcome = "refused"
-		writeProblem(w, r, problemOf(a.Rule), site.Wwwroot.String(), refusal(a))
+		writeProblem(w, r, problemOf(a.Rule).lacking(a.Lacking), site.Wwwroot.String(), refusal(a))
 	case a.Passed:
 		outcome = "passed"
 	case a.Location == "": // a HEAD: decided, not done
@@ -37,7 +37,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	switch {
 	case a.Err != nil:
 		level = slog.LevelError
-	case a.Moodle != "":
+	case a.Moodle != "", a.Cause != nil:
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{
@@ -62,6 +62,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	}
 	if a.OtherCookie != "" {
 		attrs = append(attrs, slog.String("hint", "the browser has the cookie "+printable(a.OtherCookie)+": is identity.cookie right?"))
+	}
+	if a.Cause != nil {
+		attrs = append(attrs, slog.String("cause", printable(a.Cause.Error())))
 	}
 	if a.Err != nil {
 		attrs = append(attrs, slog.Any("error", a.Err))

@@ -48,6 +48,9 @@ func testFiles(t testing.TB) string {
 	write("open.key", 0o644, p.spKey)
 	write("password", 0o600, []byte("hunter2\n"))
 	write("empty", 0o600, nil)
+	write("usernames.csv", 0o644, []byte("\ufeff# renamed\r\nAda.King@college.example, ada\r\n\"x,y@college.example\",grace\r\n"))
+	write("usernames-bad.csv", 0o644, []byte("a@college.example,ada\nb@college.example;ada\nc@college.example,ada\nd@college.example,Ada\nA@college.example,anna\n"))
+	write("usernames-quote.csv", 0o644, []byte("a@college.example,ada\n\"b@college.example,bob\n"))
 	if err := os.Chmod(filepath.Join(dir, "open.key"), 0o644); err != nil { // whatever the umask
 		t.Fatal(err)
 	}

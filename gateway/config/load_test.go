@@ -45,6 +45,7 @@ var compare = cmp.Options{
 		return c.PEM()
 	}),
 	cmpopts.IgnoreUnexported(Site{}),
+	cmp.AllowUnexported(gateway.Usernames{}),
 	cmpopts.IgnoreTypes(tls.Certificate{}, &tls.Config{}),
 }
 
@@ -271,6 +272,13 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 		{"MNet switched off", minimal + "    mnet: {dispatcher: \"off\"}\n" + peers,
 			[]string{"jumpgate.yaml:5:24: MNet is switched off: every jump will be refused, and no peer is answered"}},
 		{"a second factor in guard mode", "redis: redis://a" + minimal + "    issuer: moodle\n" + peers, nil},
+		{"a provider for nothing", minimal + "    identity: {source: moodle-web, issuer: 'https://login.example.org', session: 1h}\n" + peers,
+			[]string{
+				`jumpgate.yaml:5:44: "issuer" does nothing with the identity source moodle-web`,
+				`jumpgate.yaml:5:82: "session" does nothing with the identity source moodle-web`,
+			}},
+		{"Moodle's second factor at a provider", minimal + "    identity: {source: oidc, client_id: a, issuer: 'https://login.example.org', mfa: true}\n" + peers,
+			[]string{`jumpgate.yaml:5:86: "mfa" is about Moodle's own logins: with the identity source oidc the provider asks for second factors`}},
 		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,
 			[]string{`jumpgate.yaml:5:40: "token_file" does nothing with the identity source moodle-redis`}},
 	} {
