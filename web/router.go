@@ -14,9 +14,12 @@ import (
 const publicKeyPath = "/mnet/publickey.php"
 
 // ourPaths are the addresses below a wwwroot that never reach the Moodle
-// behind, in any spelling that a web server there would take for them.
+// behind, in any spelling that a web server there would take for them. A
+// Mahara's jump is among them: the home may have been one, and peers that
+// think it still is one send people there.
 var ourPaths = []string{
 	gateway.Moodle.JumpPath(),
+	gateway.Mahara.JumpPath(),
 	gateway.Moodle.RPCPath(),
 	publicKeyPath,
 }
@@ -25,7 +28,7 @@ var ourPaths = []string{
 // (jump.php/x), web servers merge slashes, and some file systems ignore case,
 // so all of these are ours too, to be refused.
 func ours(root gateway.Wwwroot, requested string) bool {
-	if !containsFold(requested, "mnet") {
+	if !containsFold(requested, "mnet") && !containsFold(requested, "xmlrpc") {
 		return false // nearly everything: no allocation
 	}
 	cleaned := strings.ToLower(path.Clean("/" + requested))
@@ -92,7 +95,9 @@ func containsFold(s, word string) bool {
 func (h *Handler) router(site *Site) http.Handler {
 	root := site.Wwwroot.Path()
 	m := mux.NewRouter().SkipClean(true)
-	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.jump(site)))
+	for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
+		m.Path(root+application.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.jump(site)))
+	}
 	m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
 	m.Path(root + publicKeyPath).Handler(withoutBody(site.PublicKey))
 	home := site.Wwwroot.String()
