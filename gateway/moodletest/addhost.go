@@ -3,7 +3,6 @@ package moodletest
 import (
 	"context"
 	"fmt"
-	"html"
 	"io"
 	"net"
 	"net/http"
@@ -30,7 +29,7 @@ func (st *site) AddHost(ctx context.Context, p gateway.Peer) error {
 	}
 	p.Name = wwwroot
 	if title := pageTitle.FindSubmatch(frontPage(ctx, m.client, wwwroot)); title != nil {
-		p.Name = html.UnescapeString(string(title[1]))
+		p.Name = string(title[1])
 	}
 	if p.Application == "" {
 		p.Application = gateway.Moodle

@@ -37,7 +37,7 @@ type envelope struct {
 func parseEnvelope(doc []byte) *envelope {
 	e := &envelope{}
 	if !bytes.HasPrefix(doc, []byte("<?xml")) && bytes.HasPrefix(bytes.TrimLeft(doc, " \t\r\n"), []byte("<?xml")) {
-		e.err = errors.New("Reserved XML Name")
+		e.err = errors.New("reserved XML Name")
 		return e
 	}
 	d := xml.NewDecoder(bytes.NewReader(doc))

@@ -19,9 +19,12 @@ import (
 type network func(url string, body []byte) []byte
 
 func (n network) RoundTrip(r *http.Request) (*http.Response, error) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
 	}
 	answer := n(r.URL.String(), body)
 	if answer == nil {
@@ -40,7 +43,7 @@ const (
 )
 
 // callers are a Moodle and a Mahara that know the recorded home.
-func callers(t *testing.T, n network, publish ...string) (*Forum, *Mahara) {
+func callers(t *testing.T, n network) (*Forum, *Mahara) {
 	t.Helper()
 	home := capturedPeer(t, homeName, "idp")
 	now := func() time.Time { return sentAt }
@@ -184,7 +187,7 @@ func TestAnswersAreReadAsTheOriginalsReadThem(t *testing.T) {
 
 func expectError(t *testing.T, who string, err error, want string) {
 	t.Helper()
-	if got := fmt.Sprint(err); (want == "") != (err == nil) || !strings.Contains(got, want) {
+	if got := fmt.Sprint(err); (want == "") != (err == nil) || !strings.Contains(strings.ToLower(got), strings.ToLower(want)) {
 		t.Errorf("%s says %q, want %q", who, got, want)
 	}
 }

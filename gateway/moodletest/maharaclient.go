@@ -20,7 +20,7 @@ const maxRefreshes = 3
 func (m *Mahara) Call(ctx context.Context, wwwroot, method string, params ...mnet.Value) (mnet.Value, error) {
 	p := m.peerNamed(wwwroot)
 	if p == nil {
-		return nil, fmt.Errorf("We don't have a record for your webserver (%s) in our database", wwwroot)
+		return nil, fmt.Errorf("we don't have a record for your webserver (%s) in our database", wwwroot)
 	}
 	return m.call(ctx, p, method, params...)
 }
@@ -60,17 +60,17 @@ func (m *Mahara) send(ctx context.Context, p *maharaPeer, call []byte, refreshes
 	received := m.options.Now()
 	root, err := parseNode([]byte(phpTrim(string(body))))
 	if err != nil {
-		return nil, errors.New("Payload is not a valid XML document")
+		return nil, errors.New("payload is not a valid XML document")
 	}
 	var payload []byte
 	if root.name == "encryptedMessage" {
 		opened, err := openNode(root, m.keys.all())
 		if err != nil {
-			return nil, fmt.Errorf("An error occurred while decrypting a message sent by %s", root.get("wwwroot"))
+			return nil, fmt.Errorf("an error occurred while decrypting a message sent by %s", root.get("wwwroot"))
 		}
 		payload = opened.Plaintext
 		if root, err = parseNode(payload); err != nil {
-			return nil, errors.New("Encrypted payload is not a valid XML document")
+			return nil, errors.New("encrypted payload is not a valid XML document")
 		}
 	}
 	timestamp := ""
@@ -80,15 +80,15 @@ func (m *Mahara) send(ctx context.Context, p *maharaPeer, call []byte, refreshes
 			return nil, err
 		}
 		if root, err = parseNode(payload); err != nil {
-			return nil, errors.New("Signed payload is not a valid XML document")
+			return nil, errors.New("signed payload is not a valid XML document")
 		}
 	}
 	if root.name != "methodResponse" {
-		return nil, fmt.Errorf("Unrecognized XML document form: %.200s", payload)
+		return nil, fmt.Errorf("unrecognized XML document form: %.200s", payload)
 	}
 	if seconds, _ := strconv.ParseInt(phpTrim(timestamp), 10, 64); seconds != 0 &&
 		time.Unix(seconds, 0).Sub(received.Truncate(time.Second)) > m.options.MaxTimeDifference {
-		return nil, fmt.Errorf("Time drift (0, %d) is too large.", seconds-received.Unix())
+		return nil, fmt.Errorf("time drift (0, %d) is too large", seconds-received.Unix())
 	}
 	if payload == nil {
 		return nil, nil
@@ -99,15 +99,15 @@ func (m *Mahara) send(ctx context.Context, p *maharaPeer, call []byte, refreshes
 	case ok && fault.Code == mnet.FaultNewKey:
 		renewed, err := gateway.ParseCertificate([]byte(fault.String))
 		if err != nil {
-			return nil, errors.New("Could not parse new public key")
+			return nil, errors.New("could not parse new public key")
 		}
 		p.pin(renewed)
 		if _, err := m.send(ctx, p, call, refreshes); err != nil {
 			return nil, err
 		}
-		return nil, errors.New("Unknown error occurred: : ")
+		return nil, errors.New("unknown error occurred: : ")
 	case ok:
-		return nil, fmt.Errorf("Unknown error occurred: %w", fault)
+		return nil, fmt.Errorf("unknown error occurred: %w", fault)
 	}
 	return latin1(v), err
 }
@@ -135,7 +135,7 @@ func (m *Mahara) verified(ctx context.Context, root *node, refreshes int) ([]byt
 		return payload, nil
 	}
 	if refreshes == maxRefreshes {
-		return nil, errors.New("Maximum execution time of 30 seconds exceeded")
+		return nil, errors.New("maximum execution time of 30 seconds exceeded")
 	}
 	if _, err := m.send(ctx, p, maharaCall("system/listServices"), refreshes+1); err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (m *Mahara) keyswap(ctx context.Context, p *maharaPeer) (*gateway.Certifica
 		return nil, err
 	}
 	if name, _ := subject(certificate); !strings.Contains(wwwroot, name) {
-		return nil, fmt.Errorf("The remote site sent us a key that is valid for %s instead of their hostname (%s)", name, wwwroot)
+		return nil, fmt.Errorf("the remote site sent us a key that is valid for %s instead of their hostname (%s)", name, wwwroot)
 	}
 	return certificate, nil
 }

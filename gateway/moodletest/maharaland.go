@@ -21,7 +21,7 @@ var errUnknownUser = errors.New("nobody we know")
 // in a page that says that the login failed.
 func (m *Mahara) authorise(r *http.Request, home *maharaPeer, token string) (User, error) {
 	if !home.Subscribes(gateway.ServiceSSOIDP) {
-		return User{}, errors.New("We don't accept SSO connections from " + home.Label())
+		return User{}, errors.New("we do not accept SSO connections from " + home.Label())
 	}
 	v, err := m.call(r.Context(), home, "auth/mnet/auth.php/user_authorise", token, userAgentHash(r))
 	if err != nil {

@@ -27,7 +27,7 @@ type node struct {
 // front of an XML declaration.
 func parseNode(doc []byte) (*node, error) {
 	if !bytes.HasPrefix(doc, []byte("<?xml")) && bytes.HasPrefix(bytes.TrimLeft(doc, " \t\r\n"), []byte("<?xml")) {
-		return nil, errors.New("XML declaration allowed only at the start of the document")
+		return nil, errors.New("an XML declaration is allowed only at the start of the document")
 	}
 	d := xml.NewDecoder(bytes.NewReader(doc))
 	d.CharsetReader = charset
@@ -39,7 +39,7 @@ func parseNode(doc []byte) (*node, error) {
 			return top.children[0], nil
 		}
 		if err != nil {
-			return nil, errors.New("String could not be parsed as XML")
+			return nil, errors.New("string could not be parsed as XML")
 		}
 		last := len(open) - 1
 		switch t := t.(type) {
@@ -52,7 +52,7 @@ func parseNode(doc []byte) (*node, error) {
 			open, names = append(open, n), append(names, t.Name)
 		case xml.EndElement:
 			if last == 0 || names[last] != t.Name {
-				return nil, errors.New("String could not be parsed as XML")
+				return nil, errors.New("string could not be parsed as XML")
 			}
 			open, names = open[:last], names[:last]
 		case xml.CharData:

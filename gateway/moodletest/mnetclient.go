@@ -82,7 +82,7 @@ func (m *mnetSite) send(ctx context.Context, p *mnetPeer, call []byte, rekeyed b
 		return nil, err
 	}
 	if !verifies(payload, signed.signature, certificate) {
-		return nil, errors.New("Invalid signature")
+		return nil, errors.New("invalid signature")
 	}
 	return v, nil
 }
