@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -358,4 +361,33 @@ func TestRequestsAreReadAsTheOriginalsReadThem(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What our own parser accepts, a Moodle reads in the same way.
+func FuzzSignedMessagesMeanTheSame(f *testing.F) {
+	seeds, err := filepath.Glob(filepath.Join(captures, "*", "re*.signed.xml"))
+	if err != nil || len(seeds) == 0 {
+		f.Fatalf("no seeds, error %v", err)
+	}
+	for _, name := range seeds {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		theirs := parseEnvelope(doc)
+		if n, err := parseNode(doc); err == nil {
+			n.get("Signature", "SignatureValue")
+		}
+		ours, err := mnet.ParseSigned(doc)
+		if err != nil || theirs.err != nil {
+			return
+		}
+		if !bytes.Equal(ours.Payload, phpBase64(theirs.object)) || !bytes.Equal(ours.Signature, phpBase64(theirs.signature)) ||
+			ours.Wwwroot != theirs.wwwroot || strconv.FormatInt(ours.Timestamp.Unix(), 10) != strings.TrimLeft(phpTrim(theirs.timestamp), "+0") {
+			t.Errorf("ours %+v\ntheirs %+v", ours, theirs)
+		}
+	})
 }
