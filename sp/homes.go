@@ -19,7 +19,7 @@ import (
 type Homes struct {
 	Site  gateway.Wwwroot
 	Peers *gateway.Allowlist
-	Key   [32]byte // HS256; the same for all gateways of the site
+	Keys  func() [][32]byte // HS256: the first signs, all verify; the same for all gateways of the site
 	Now   func() time.Time
 }
 
@@ -40,7 +40,7 @@ func (h *Homes) Cookie(home *gateway.Peer) (*http.Cookie, error) {
 		Subject:   home.Wwwroot.String(),
 		IssuedAt:  jwt.NewNumericDate(now),
 		ExpiresAt: jwt.NewNumericDate(now.Add(homeLifetime)),
-	}).SignedString(h.Key[:])
+	}).SignedString(h.Keys()[0][:])
 	if err != nil {
 		return nil, fmt.Errorf("signing the remembered home: %w", err)
 	}
@@ -62,7 +62,7 @@ func (h *Homes) Home(r *http.Request) (*gateway.Peer, error) {
 	}
 	var claims homeClaims
 	_, err = jwt.ParseWithClaims(cookie.Value, &claims,
-		func(*jwt.Token) (any, error) { return h.Key[:], nil },
+		h.verificationKeys,
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 		jwt.WithIssuer(h.Site.String()),
 		jwt.WithAudience(homeAudience),
@@ -76,6 +76,14 @@ func (h *Homes) Home(r *http.Request) (*gateway.Peer, error) {
 		return nil, fmt.Errorf("remembered home %q is no peer any more", claims.Subject)
 	}
 	return home, nil
+}
+
+func (h *Homes) verificationKeys(*jwt.Token) (any, error) {
+	var set jwt.VerificationKeySet
+	for _, key := range h.Keys() {
+		set.Keys = append(set.Keys, key[:])
+	}
+	return set, nil
 }
 
 // Lands reports whether a request is a landing, whose answer Remember wants

@@ -21,6 +21,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	case a.Refused:
 		outcome = "refused"
 		writeProblem(w, r, problemOf(a.Rule), site.Wwwroot.String(), refusal(a))
+	case a.Passed:
+		outcome = "passed"
 	case a.Location == "": // a HEAD: decided, not done
 		outcome = "head"
 		w.Header().Set("Cache-Control", "no-store")
@@ -32,8 +34,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	}
 
 	level := slog.LevelInfo
-	if a.Err != nil {
+	switch {
+	case a.Err != nil:
 		level = slog.LevelError
+	case a.Moodle != "":
+		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{
 		slog.String("site", site.Wwwroot.String()),
@@ -51,6 +56,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	}
 	if a.Username != "" {
 		attrs = append(attrs, slog.String("user", a.Username))
+	}
+	if a.Moodle != "" {
+		attrs = append(attrs, slog.String("moodle", printable(a.Moodle)))
 	}
 	if a.OtherCookie != "" {
 		attrs = append(attrs, slog.String("hint", "the browser has the cookie "+printable(a.OtherCookie)+": is identity.cookie right?"))

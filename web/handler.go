@@ -25,6 +25,7 @@ type Site struct {
 	Wwwroot   gateway.Wwwroot
 	Proxy     *proxy.Proxy // everything that is not ours
 	IDP       *idp.Provider
+	Guard     *idp.Guard // in guard mode, which has neither IDP nor PublicKey
 	Homes     *sp.Homes
 	RPC       http.Handler // the MNet endpoint
 	PublicKey http.Handler
@@ -85,9 +86,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case ours(site.Wwwroot, r.URL.Path):
 		site.ours.ServeHTTP(w, r)
-	case site.IDP.Expects(r):
+	case site.IDP != nil && site.IDP.Expects(r):
 		site.Proxy.Serve(w, r, site.loginReturn)
-	case site.Homes.Lands(r), site.IDP.Watches(r):
+	case site.Homes.Lands(r), site.IDP != nil && site.IDP.Watches(r):
 		site.Proxy.Serve(w, r, site.watch)
 	default:
 		site.Proxy.ServeHTTP(w, r)
@@ -114,7 +115,7 @@ func (h *Handler) watch(site *Site) proxy.Inspect {
 		if site.Homes.Lands(r) {
 			site.Homes.Remember(r, res)
 		}
-		if site.IDP.Watches(r) {
+		if site.IDP != nil && site.IDP.Watches(r) {
 			if err := site.IDP.Watch(r, res); err != nil {
 				h.failed(r, site, "identity could not be forgotten", err)
 			}

@@ -95,11 +95,15 @@ func containsFold(s, word string) bool {
 func (h *Handler) router(site *Site) http.Handler {
 	root := site.Wwwroot.Path()
 	m := mux.NewRouter().SkipClean(true)
+	jump, key := h.jump(site), site.PublicKey
+	if site.Guard != nil {
+		jump, key = h.guardedJump(site), publicKey(site.Proxy, root+publicKeyPath)
+	}
 	for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
-		m.Path(root+application.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.jump(site)))
+		m.Path(root+application.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))
 	}
 	m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
-	m.Path(root + publicKeyPath).Handler(withoutBody(site.PublicKey))
+	m.Path(root + publicKeyPath).Handler(withoutBody(key))
 	home := site.Wwwroot.String()
 	m.NotFoundHandler = withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, noSuchPage, home, nil)

@@ -24,6 +24,9 @@ type commands struct {
 	Demo    demoCommand    `cmd:"" help:"Run a whole federation on this machine, to try a jump."`
 	Check   checkCommand   `cmd:"" help:"Say where a jump would land, or which rule refuses it."`
 	Session sessionCommand `cmd:"" help:"Look into Moodle's sessions."`
+	Key     keyCommand     `cmd:"" help:"Show, change, import or export the MNet key of a site."`
+	Mnet    mnetCommand    `cmd:"" help:"Find out why a peer does not talk: look inside messages, call methods."`
+	Enrol   enrolCommand   `cmd:"" help:"Enrol learners in courses of a peer."`
 	Config  configCommand  `cmd:"" help:"Check or print a configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -112,15 +115,23 @@ func (t *terminal) report(err error, hint string) {
 		return
 	}
 	fmt.Fprintf(t.stderr, "jumpgate: error: %v\n", err)
-	if hinted, ok := errors.AsType[interface {
-		error
-		Hint() string
-	}](err); ok && hinted.Hint() != "" {
-		hint = hinted.Hint()
+	if known := hintOf(err); known != "" {
+		hint = known
 	}
 	if hint != "" {
 		fmt.Fprintf(t.stderr, "jumpgate: hint: %s\n", hint)
 	}
+}
+
+// hintOf returns what an error says is to be done about it, or "".
+func hintOf(err error) string {
+	if hinted, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		return hinted.Hint()
+	}
+	return ""
 }
 
 // errQuiet ends a command with exit code 1 when all has been said.
@@ -137,7 +148,12 @@ func (e *hintedError) Unwrap() error { return e.error }
 // Hint says what to do about the error.
 func (e *hintedError) Hint() string { return e.hint }
 
-func withHint(err error, hint string) error { return &hintedError{err, hint} }
+func withHint(err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	return &hintedError{err, hint}
+}
 
 // usageError is a command line that cannot be meant.
 type usageError struct{ message, hint string }

@@ -1,16 +1,11 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"log/slog"
-	"net/http"
-	"path/filepath"
 	"reflect"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -30,39 +25,15 @@ func stateName(w gateway.Wwwroot) string {
 	return name + "-" + hex.EncodeToString(sum[:4])
 }
 
-const keyHint = "the file holds certificate and private key, in PEM or as Moodle stores them, and only its owner and group may read it (chmod 600)"
-
-// siteKey reads or makes the MNet key of a site.
-func siteKey(s *config.Site, dir string, log *slog.Logger) (*mnet.Key, error) {
-	if s.KeyFile != "" {
-		key, err := mnet.LoadKey(s.KeyFile, s.Wwwroot)
-		if err != nil {
-			return nil, withHint(err, keyHint)
-		}
-		return key, nil
-	}
-	key, created, err := mnet.LoadOrCreateKey(filepath.Join(dir, "key.pem"), s.Wwwroot, time.Now())
-	if err != nil {
-		return nil, withHint(err, "the state directory must be writable, and the key readable by its owner alone")
-	}
-	if created {
-		log.Info("made an MNet key", "site", s.Wwwroot.String(), "fingerprint", key.Certificate().Fingerprint().String())
-	}
-	if left := time.Until(key.Certificate().NotAfter); left < 28*24*time.Hour {
-		log.Warn("the MNet key of the site expires soon", "site", s.Wwwroot.String(), "notafter", key.Certificate().NotAfter)
-	}
-	return key, nil
-}
-
 // source returns what knows whose a Moodle session is.
-func (g *instance) source(c *config.Config, s *config.Site, state *store.Site, key *mnet.Key) (idp.Source, error) {
+func (g *instance) source(c *config.Config, s *config.Site, state *store.Site, keys *mnet.Keyring) (idp.Source, error) {
 	id := s.Identity
 	if id.Source == config.MoodleWeb {
 		token := string(id.Token)
 		return moodle.NewWeb(moodle.WebOptions{
 			Upstream: s.Upstream, Site: s.Wwwroot, Cookie: id.Cookie,
 			Token: func() string { return token },
-			MFA:   id.MFA, Cache: state.Cache("identity"), CacheKey: key.Derive("identity cache"),
+			MFA:   id.MFA, Cache: state.Cache("identity"), CacheKey: func() [32]byte { return keys.Current().Derive("identity cache") },
 		}), nil
 	}
 	client, err := g.moodleRedis(c, id.Redis)
@@ -125,25 +96,4 @@ func redisOptions(r *config.Redis) store.Options {
 		o.TLS = r.TLS.Config
 	}
 	return o
-}
-
-// pins returns the certificates of a site's peers, and begins to fetch those
-// that nobody has pinned yet.
-func (g *instance) pins(s *config.Site, key *mnet.Key, dir string) *mnet.Pins {
-	client := &mnet.Client{Key: key, Site: s.Wwwroot, HTTP: &http.Client{Timeout: time.Minute}}
-	pins := &mnet.Pins{Dir: filepath.Join(dir, "peers"), Fetch: client.FetchCertificate, Log: g.log}
-	g.background.Go(func() {
-		for _, peer := range s.Peers.Peers() {
-			if peer.Certificate != nil || g.ctx.Err() != nil {
-				continue
-			}
-			ctx, cancel := context.WithTimeout(g.ctx, 15*time.Second)
-			if _, err := pins.Certificate(ctx, peer); err != nil && g.ctx.Err() == nil {
-				g.log.LogAttrs(ctx, slog.LevelWarn, "a peer has no certificate yet: its learners cannot land until it answers",
-					slog.String("peer", peer.Wwwroot.String()), slog.Any("error", err))
-			}
-			cancel()
-		}
-	})
-	return pins
 }

@@ -38,6 +38,7 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 		"a text like a comment":      minimal + "    identity: {redis: 'redis://b', prefix: ' #'}\n",
 		"a text like an alias":       minimal + "    identity: {redis: 'redis://b', prefix: '*a'}\n",
 		"a text in another alphabet": minimal + "    peers: [{wwwroot: 'https://a.example', name: 'Школа: «№1» \\ \"x\"'}]\n",
+		"all services":               minimal + "    peers: [{wwwroot: 'https://a.example', publish: [], subscribe: [mnet_enrol, sso_sp, sso_idp]}]\n",
 		"a text with a backslash":    minimal + "    peers: [{wwwroot: 'https://a.example', name: 'a\\nb: ''c'''}]\n",
 	} {
 		t.Run(name, func(t *testing.T) {

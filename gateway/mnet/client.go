@@ -11,12 +11,15 @@ import (
 	"jumpgate/gateway"
 )
 
-// Client calls the methods of peers, and fetches their certificates.
+// Client calls the methods of peers, and fetches their certificates. It may be
+// used by many goroutines at once and must not be copied.
 type Client struct {
 	HTTP *http.Client     // nil for http.DefaultClient; redirects are never followed
-	Key  *Key             // of our site
+	Keys func() []*Key    // of our site: the current one signs, the archived ones open as well
 	Site gateway.Wwwroot  // who we are
 	Now  func() time.Time // nil for time.Now
+
+	answers seen
 }
 
 const (
@@ -30,11 +33,13 @@ const (
 // or, if it is marked Unauthenticated, one that anybody may have written. All
 // other errors say that there was no valid answer. An answer is valid if it is
 // sealed for us, signed with the pinned key, says the peer's wwwroot inside and
-// outside, and is neither more than 15 seconds ahead of our clock nor 5
-// minutes old.
+// outside, is neither more than 15 seconds ahead of our clock nor 5 minutes
+// old, and was not given before. Nothing in it says which call it answers:
+// that an answer that never reached us answers a later call remains possible
+// where TLS does not protect the way.
 //
 // An authenticated fault 7025 carries the peer's new certificate (section
-// 3.5); the caller decides.
+// 3.5) and the proof that the holder of the pinned key sent it; see Caller.
 func (c *Client) Call(ctx context.Context, peer *gateway.Peer, cert *gateway.Certificate, method string, params ...Value) (Value, error) {
 	v, err := c.call(ctx, peer, cert, EncodeCall(method, params...))
 	if err != nil {
@@ -45,7 +50,7 @@ func (c *Client) Call(ctx context.Context, peer *gateway.Peer, cert *gateway.Cer
 
 func (c *Client) call(ctx context.Context, peer *gateway.Peer, cert *gateway.Certificate, doc []byte) (Value, error) {
 	asked := c.now()
-	signed, err := Sign(doc, c.Key, c.Site, asked)
+	signed, err := Sign(doc, c.Keys()[0], c.Site, asked)
 	if err != nil {
 		return nil, err
 	}
@@ -57,15 +62,19 @@ func (c *Client) call(ctx context.Context, peer *gateway.Peer, cert *gateway.Cer
 	if err != nil {
 		return nil, err
 	}
-	payload, err := c.open(body, peer, cert, asked)
+	answer, err := c.open(body, peer, cert, asked)
 	if err != nil {
 		return nil, err
 	}
-	return DecodeResponse(payload)
+	v, err := DecodeResponse(answer.Payload)
+	if fault, ok := errors.AsType[*Fault](err); ok {
+		fault.proof = answer
+	}
+	return v, err
 }
 
-// open returns the payload of an answer.
-func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate, asked time.Time) ([]byte, error) {
+// open returns an answer whose signature is good.
+func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate, asked time.Time) (*Signed, error) {
 	if root := rootOf(body); root != "encryptedmessage" {
 		return nil, unauthenticated(body, "the answer is not sealed")
 	}
@@ -73,7 +82,7 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 	if err != nil {
 		return nil, err
 	}
-	opened, err := sealed.Open(c.Key)
+	opened, err := sealed.Open(c.Keys()...)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +97,9 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 		return nil, fmt.Errorf("the answer claims to be from %.255q and %.255q", sealed.Wwwroot, signed.Wwwroot)
 	}
 	if err := signed.Verify(cert); err != nil {
+		if offered, e := newKeyOf(peer, signed.Payload); e == nil {
+			return nil, &HeldKeyError{Peer: peer, Certificate: offered}
+		}
 		return nil, err
 	}
 	if ahead := signed.Timestamp.Sub(c.now()); ahead > maxAhead {
@@ -96,7 +108,12 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 	if behind := asked.Sub(signed.Timestamp); behind > maxBehind {
 		return nil, fmt.Errorf("the answer is %s old", behind.Round(time.Second))
 	}
-	return signed.Payload, nil
+	// Not earlier: anybody can seal something for us, and must not fill the
+	// memory.
+	if !c.answers.add(opened.Nonce) {
+		return nil, errors.New("the answer is a copy of an earlier one: somebody on the way replays it")
+	}
+	return signed, nil
 }
 
 // unauthenticated returns the fault in an answer that lacks an envelope, or
@@ -111,6 +128,9 @@ func unauthenticated(doc []byte, text string) error {
 	if fault, ok := errors.AsType[*Fault](err); ok {
 		fault.Unauthenticated = true
 		return fault
+	}
+	if err := noMessage(doc); err != nil {
+		return fmt.Errorf("%s: %w", text, err)
 	}
 	return errors.New(text)
 }
@@ -127,7 +147,7 @@ func (c *Client) Keyswap(ctx context.Context, site gateway.Wwwroot, application 
 }
 
 func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application gateway.Application) (*gateway.Certificate, error) {
-	doc := EncodeCall(keyswap, c.Site.String(), c.Key.Certificate().PEM(), string(application))
+	doc := EncodeCall(keyswap, c.Site.String(), c.Keys()[0].Certificate().PEM(), string(application))
 	body, err := c.post(ctx, site, application, doc)
 	if err != nil {
 		return nil, err
@@ -136,7 +156,7 @@ func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application 
 	if err != nil {
 		return nil, unauthenticated(body, err.Error())
 	}
-	return parseCertificateOf(site, []byte(Text(v)))
+	return parseCertificateOf(&gateway.Peer{Wwwroot: site}, []byte(Text(v)))
 }
 
 // FetchCertificate fetches the current certificate of a peer: from
@@ -155,7 +175,7 @@ func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gat
 	} else {
 		var body []byte
 		if body, err = c.do(ctx, http.MethodGet, peer.Wwwroot.String()+"/mnet/publickey.php", nil, maxFile); err == nil {
-			cert, err = parseCertificateOf(peer.Wwwroot, body)
+			cert, err = parseCertificateOf(peer, body)
 		}
 	}
 	if err == nil {
@@ -167,12 +187,13 @@ func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gat
 	return cert, nil
 }
 
-func parseCertificateOf(site gateway.Wwwroot, pem []byte) (*gateway.Certificate, error) {
+// parseCertificateOf reads the certificate of a peer, which must name it.
+func parseCertificateOf(peer *gateway.Peer, pem []byte) (*gateway.Certificate, error) {
 	cert, err := gateway.ParseCertificate(pem)
 	if err != nil {
 		return nil, err
 	}
-	if !cert.Names(site) {
+	if !cert.Names(peer.Wwwroot) {
 		return nil, fmt.Errorf("the certificate with fingerprint %s names another site", cert.Fingerprint())
 	}
 	return cert, nil
@@ -213,13 +234,23 @@ func (c *Client) do(ctx context.Context, method, url string, doc []byte, limit i
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered with HTTP status %d", url, response.StatusCode)
+		return nil, &StatusError{url, response.StatusCode}
 	}
 	body, err := readAll(response.Body, limit)
 	if err != nil {
 		return nil, fmt.Errorf("answer of %s: %w", url, err)
 	}
 	return body, nil
+}
+
+// StatusError is an answer with another HTTP status than 200.
+type StatusError struct {
+	URL    string
+	Status int
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("%s answered with HTTP status %d", e.URL, e.Status)
 }
 
 func (c *Client) now() time.Time {

@@ -258,7 +258,7 @@ func FuzzAnswer(f *testing.F) {
 	peer := &gateway.Peer{Wwwroot: wwwroot(f, "http://idp.test:8080")}
 	cert := recordedKey(f, "idp").Certificate()
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c := &Client{Key: recordedKey(t, "stranger"), Site: wwwroot(t, "http://sp.test:8090"), HTTP: &http.Client{
+		c := &Client{Keys: keysOf(recordedKey(t, "stranger")), Site: wwwroot(t, "http://sp.test:8090"), HTTP: &http.Client{
 			Transport: transport(func(*http.Request) (*http.Response, error) {
 				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body))}, nil
 			}),
