@@ -110,7 +110,7 @@ sites:
       prefix: "yes: #1 "
       session_timeout: 2h
     key: tls.key
-    mnet: {timestamp_window: 90s}
+    mnet: {timestamp_window: 90s, register_all: true}
     peers:
       - wwwroot: https://sp.example.org
         aliases: [http://sp.example.org, https://old.example.org]
@@ -213,7 +213,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour,
 			},
 			KeyFile:  in("tls.key"),
-			MNet:     MNet{TimestampWindow: 90 * time.Second, RotateKey: true},
+			MNet:     MNet{TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
 			Peers:    first,
 			PeersDir: in("peers.d"),
 		}, {

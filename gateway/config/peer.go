@@ -92,6 +92,7 @@ func (p *peerReader) peer(v *value) {
 		Subscribe:   o.services("subscribe", gateway.ServiceSSOSP),
 	}
 	p.peers = append(p.peers, peer)
+	p.site.peerPositions[wwwroot] = o.place("wwwroot").position()
 	insecure := o.flag("insecure_http")
 	if ok {
 		p.claim(wwwroot, o.place("wwwroot"))

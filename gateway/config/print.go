@@ -87,6 +87,7 @@ type mnetDoc struct {
 	TimestampWindow string `yaml:"timestamp_window"`
 	KeyRotation     string `yaml:"key_rotation"`
 	KeySecretFile   string `yaml:"key_secret_file,omitempty"`
+	RegisterAll     bool   `yaml:"register_all,omitempty"`
 }
 
 type identityDoc struct {
@@ -184,7 +185,7 @@ func (s *Site) doc(c *Config) siteDoc {
 }
 
 func (m *MNet) doc() mnetDoc {
-	d := mnetDoc{TimestampWindow: duration(m.TimestampWindow), KeyRotation: RotateManual, KeySecretFile: m.KeySecretFile}
+	d := mnetDoc{TimestampWindow: duration(m.TimestampWindow), KeyRotation: RotateManual, KeySecretFile: m.KeySecretFile, RegisterAll: m.RegisterAll}
 	if m.RotateKey {
 		d.KeyRotation = RotateAuto
 	}
