@@ -102,9 +102,17 @@ func (h *Handler) router(site *Site) http.Handler {
 	for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
 		m.Path(root+application.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))
 	}
-	m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
-	m.Path(root + publicKeyPath).Handler(withoutBody(key))
 	home := site.Wwwroot.String()
+	if site.RPC != nil {
+		m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
+		m.Path(root + publicKeyPath).Handler(withoutBody(key))
+	} else {
+		for _, p := range []string{gateway.Moodle.RPCPath(), publicKeyPath} {
+			m.Path(root + p).Handler(withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				writeProblem(w, r, mnetOff, home, nil)
+			})))
+		}
+	}
 	m.NotFoundHandler = withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, noSuchPage, home, nil)
 	}))

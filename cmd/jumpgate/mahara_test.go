@@ -58,4 +58,15 @@ func TestALearnerLandsAtAMaharaAndAtAMoodle(t *testing.T) {
 		}
 	}
 	v.follow(f.DeepLink).reads(f.scene, f.Username)
+
+	// Somebody who is new there: a Mahara asks for the picture, too, and takes
+	// no fault for an answer.
+	first := newVisitor(t)
+	first.follow(mahara.JumpLink(home, gateway.Moodle, "/view/view.php?id=3")).login("root", "root")
+	if !strings.Contains(first.page, "You are logged in as Super User") {
+		t.Errorf("a first visit led to %s by %q\n%s", first.at, first.hops, first.page)
+	}
+	if _, ok := mahara.Account(home, "root"); !ok {
+		t.Error("a first visit makes no account")
+	}
 }

@@ -110,7 +110,7 @@ sites:
       prefix: "yes: #1 "
       session_timeout: 2h
     key: tls.key
-    mnet: {timestamp_window: 90s, register_all: true}
+    mnet: {dispatcher: off, timestamp_window: 90s, register_all: true}
     peers:
       - wwwroot: https://sp.example.org
         aliases: [http://sp.example.org, https://old.example.org]
@@ -213,8 +213,8 @@ func TestAFileHoldsEverything(t *testing.T) {
 				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour,
 			},
 			KeyFile:  in("tls.key"),
-			MNet:     MNet{TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
-			Peers:    first,
+			MNet:     MNet{Off: true, TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
+			Peers:    first.Closed(),
 			PeersDir: in("peers.d"),
 		}, {
 			Wwwroot:         wwwroot(t, "https://second.example.org"),
@@ -267,6 +267,8 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			[]string{`jumpgate.yaml:5:24: "prefix" does nothing with the identity source moodle-web`}},
 		{"a second factor that nobody spoke of", "redis: redis://a" + minimal + "    identity: {prefix: mdl_}\n" + peers,
 			[]string{`jumpgate.yaml:5:15: "mfa" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true (--moodle-mfa), or learners jump without it`}},
+		{"MNet switched off", minimal + "    mnet: {dispatcher: \"off\"}\n" + peers,
+			[]string{"jumpgate.yaml:5:24: MNet is switched off: every jump will be refused, and no peer is answered"}},
 		{"a second factor in guard mode", "redis: redis://a" + minimal + "    issuer: moodle\n" + peers, nil},
 		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,
 			[]string{`jumpgate.yaml:5:40: "token_file" does nothing with the identity source moodle-redis`}},
