@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
+
 	"slices"
 	"strconv"
 	"strings"
@@ -269,67 +269,4 @@ func (m *Mahara) page(w http.ResponseWriter, status int, heading, html string) {
 func redirectMahara(w http.ResponseWriter, target string) {
 	w.Header().Set("Location", headerURL(target))
 	w.WriteHeader(http.StatusSeeOther)
-}
-
-// jump is /auth/xmlrpc/jump.php: it takes wr and ins, and hands wantsurl on as
-// it came.
-func (m *Mahara) jump(w http.ResponseWriter, r *http.Request, u User) {
-	query := r.URL.Query()
-	for _, name := range []string{"wr", "ins"} {
-		if !query.Has(name) {
-			m.page(w, http.StatusOK, "Mahara: Invalid Parameter", "Missing parameter '"+name+"' and no default supplied")
-			return
-		}
-	}
-	p := m.peerNamed(strings.TrimSuffix(query.Get("wr"), "/"))
-	if p == nil || !p.Publishes(gateway.ServiceSSOIDP) || u.MnetHostID != localHostID {
-		m.page(w, http.StatusForbidden, "Access denied", "Host not approved for sso")
-		return
-	}
-	c, _ := r.Cookie(maharaCookie)
-	token := randomText(40, hexAlphabet)
-	m.mu.Lock()
-	m.jumps[u.ID] = maharaJump{token: token, expires: m.options.Now().Add(maharaLifetime), cookie: c.Value}
-	m.mu.Unlock()
-	redirectMahara(w, p.Wwwroot.String()+p.Application.LandPath()+"?token="+token+"&idp="+m.wwwroot.String()+
-		"&wantsurl="+query.Get("wantsurl"))
-}
-
-// land is /auth/xmlrpc/land.php. It forgets who was logged in before it knows
-// who comes.
-func (m *Mahara) land(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	for _, name := range []string{"token", "idp"} {
-		if !query.Has(name) {
-			m.page(w, http.StatusOK, "Mahara: Invalid Parameter", "Missing parameter '"+name+"' and no default supplied")
-			return
-		}
-	}
-	home := m.peerNamed(query.Get("idp"))
-	if home == nil {
-		m.page(w, http.StatusOK, "Mahara: Invalid Parameter",
-			"We do not seem to have any authentication plugin instances configured for the host at "+url.QueryEscape(query.Get("idp"))+".")
-		return
-	}
-	m.logOut(r)
-	u, err := m.authorise(r, home, query.Get("token"))
-	switch {
-	case errors.Is(err, errUnknownUser):
-		m.page(w, http.StatusNotFound, "Unable to sign in", "We were unable to authenticate you at this time.")
-		return
-	case err != nil:
-		m.page(w, http.StatusOK, "Sorry, we could not log you in.", strings.NewReplacer("<", "&lt;", "&", "&amp;").Replace(err.Error()))
-		return
-	}
-	m.logIn(w, u.ID, home)
-	wantsurl := "/"
-	if query.Has("wantsurl") {
-		wantsurl = query.Get("wantsurl")
-	}
-	switch query.Get("remoteurl") {
-	case "", "0", "off", "no", "false":
-		redirectMahara(w, m.wwwroot.String()+"/"+strings.TrimLeft(wantsurl, "/"))
-	default:
-		redirectMahara(w, home.Wwwroot.String()+wantsurl)
-	}
 }
