@@ -170,12 +170,14 @@ func (c checkCommand) checker() (*checker, error) {
 
 func (k *checker) decide(target string) gateway.Decision {
 	for _, site := range k.sites {
-		if query, ok := strings.CutPrefix(target, site.Wwwroot.String()+gateway.Moodle.JumpPath()+"?"); ok {
-			q, rule := gateway.ParseQuery(query)
-			if rule != gateway.RuleOK {
-				return gateway.Decision{Rule: rule}
+		for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
+			if query, ok := strings.CutPrefix(target, site.Wwwroot.String()+application.JumpPath()+"?"); ok {
+				q, rule := gateway.ParseQuery(query)
+				if rule != gateway.RuleOK {
+					return gateway.Decision{Rule: rule}
+				}
+				return gateway.Decide(site.Peers, q)
 			}
-			return gateway.Decide(site.Peers, q)
 		}
 	}
 	if k.peer != "" {
