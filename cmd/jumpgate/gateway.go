@@ -132,6 +132,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	}
 	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
 	caller := newCaller(s, keys, state, dir, g.log)
+	caller.Held = g.held(s, state)
 	provider := idp.New(idp.Options{
 		Site: s.Wwwroot, Peers: s.Peers, Source: source, OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{

@@ -49,8 +49,12 @@ func (c peerRequestsCommand) Run(t *terminal) error {
 		if r.NewKey {
 			kind = kindNewKey
 		}
+		from := r.Wwwroot.String() // we asked, and it answered with another key
+		if r.Addr.IsValid() {
+			from = r.Addr.String()
+		}
 		lines = append(lines, requestLine{r.Wwwroot.String(), kind, string(r.Application),
-			r.Certificate.Fingerprint().String(), r.Asked.Format(time.RFC3339), r.Addr.String()})
+			r.Certificate.Fingerprint().String(), r.Asked.Format(time.RFC3339), from})
 	}
 	if c.JSON {
 		return writeJSON(t.stdout, lines)

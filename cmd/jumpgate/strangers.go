@@ -85,6 +85,16 @@ func (g *instance) keyswapped(s *config.Site, caller *mnet.Caller, state *store.
 	}
 }
 
+// held returns what is told of new keys that peers answered with and that
+// nothing vouches for.
+func (g *instance) held(s *config.Site, state *store.Site) func(context.Context, *mnet.HeldKeyError) {
+	return func(ctx context.Context, held *mnet.HeldKeyError) {
+		g.remember(ctx, s, state, mnet.KeyswapRequest{
+			Wwwroot: held.Peer.Wwwroot, Application: held.Peer.Application, Certificate: held.Certificate,
+		}, true)
+	}
+}
+
 // remember keeps a request for an administrator.
 func (g *instance) remember(ctx context.Context, s *config.Site, state *store.Site, r mnet.KeyswapRequest, newKey bool) {
 	asked, err := state.Ask(ctx, store.Request{

@@ -13,6 +13,9 @@ import (
 type Caller struct {
 	Client *Client
 	Pins   *Pins
+
+	// Held is told of a new key that waits for an administrator. May be nil.
+	Held func(context.Context, *HeldKeyError)
 }
 
 // Call is Client.Call. A peer that answers with a new key which it signed with
@@ -25,10 +28,12 @@ func (c *Caller) Call(ctx context.Context, peer *gateway.Peer, method string, pa
 	v, err := c.Client.Call(ctx, peer, cert, method, params...)
 	fault, ok := errors.AsType[*Fault](err)
 	if !ok || fault.Code != FaultNewKey {
+		c.held(ctx, err)
 		return v, err
 	}
 	cert, accepted := c.Pins.accept(ctx, peer, fault)
 	if accepted != nil {
+		c.held(ctx, accepted)
 		return nil, fmt.Errorf("call %s of %s: %w", method, peer.Wwwroot, accepted)
 	}
 	return c.Client.Call(ctx, peer, cert, method, params...)
@@ -46,7 +51,16 @@ func (c *Caller) Refresh(ctx context.Context, peer *gateway.Peer, known *gateway
 	_, err = c.Client.Call(ctx, peer, known, "system/listServices")
 	fault, ok := errors.AsType[*Fault](err)
 	if !ok || fault.Code != FaultNewKey {
+		c.held(ctx, err)
 		return nil, err
 	}
-	return c.Pins.accept(ctx, peer, fault)
+	cert, err = c.Pins.accept(ctx, peer, fault)
+	c.held(ctx, err)
+	return cert, err
+}
+
+func (c *Caller) held(ctx context.Context, err error) {
+	if held, ok := errors.AsType[*HeldKeyError](err); ok && c.Held != nil {
+		c.Held(ctx, held)
+	}
 }

@@ -210,9 +210,14 @@ func TestANewKeyIsTakenOnlyFromTheHolderOfTheOldOne(t *testing.T) {
 			a, b := parties(t)
 			next := newKey(t, b.peer.Wwwroot)
 			b.answer = func(w http.ResponseWriter, _ *http.Request) { w.Write(c.answer(t, a, b, next)) }
+			var told []gateway.Fingerprint
+			a.caller.Held = func(_ context.Context, h *HeldKeyError) { told = append(told, h.Certificate.Fingerprint()) }
 			_, err := a.caller.Call(t.Context(), b.peer, "system/listServices")
 			if err == nil {
 				t.Fatal("the call succeeded")
+			}
+			if (len(told) == 1 && told[0] == next.Certificate().Fingerprint()) != c.held {
+				t.Errorf("an administrator is told of %v", told)
 			}
 			if held, ok := errors.AsType[*HeldKeyError](err); ok != c.held || ok && held.Certificate.Fingerprint() != next.Certificate().Fingerprint() {
 				t.Errorf("error %v; held for an administrator: %t, want %t", err, ok, c.held)

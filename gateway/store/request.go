@@ -32,7 +32,7 @@ type Request struct {
 	Application gateway.Application
 	Certificate *gateway.Certificate
 	NewKey      bool       // the site is a peer, with another certificate
-	Addr        netip.Addr // who asked last
+	Addr        netip.Addr // who asked last; zero if we asked the site, which then counts itself
 	Asked       time.Time  // when, in UTC; set by Ask
 }
 
@@ -68,9 +68,13 @@ func (s *Site) Ask(ctx context.Context, r Request) (Asked, error) {
 	if len(record) > maxRequest {
 		return AskedTooMuch, fmt.Errorf("request is longer than %d bytes", maxRequest)
 	}
+	from := r.Wwwroot.String()
+	if r.Addr.IsValid() {
+		from = network(r.Addr).String()
+	}
 	asked, err := scriptRequest.Run(ctx, s.r.client, []string{s.key(kindRequest, "")},
 		micros(now), RequestLife.Milliseconds(), MaxRequests, MaxRequestsPerAddress,
-		r.field(), network(r.Addr).String(), record).Int()
+		r.field(), from, record).Int()
 	if err != nil {
 		return AskedTooMuch, fail("remember request", err)
 	}
