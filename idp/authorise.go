@@ -38,12 +38,12 @@ func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Val
 		return nil, timedOut("token-expired")
 	case err != nil:
 		return nil, err
-	case grant.Peer != call.Peer.Wwwroot:
+	case !call.Peer.Is(grant.Peer): // it may have been minted before the peer moved
 		return nil, noSession("token-of-another-peer")
 	case subtle.ConstantTimeCompare([]byte(grant.UserAgent), []byte(userAgent)) != 1:
 		return nil, noSession("token-of-another-browser")
 	}
-	return p.userStruct(grant.User), nil
+	return p.userStruct(call.Peer, grant.User), nil
 }
 
 // noSession and timedOut are the faults of user_authorise (protocol page,
@@ -59,7 +59,7 @@ func timedOut(reason string) *mnet.Fault {
 // userStruct returns what a peer learns about a learner (protocol page,
 // section 6), in the order in which Moodle sends it. Pictures are not served
 // yet, so none is promised.
-func (p *Provider) userStruct(u gateway.User) mnet.Struct {
+func (p *Provider) userStruct(peer *gateway.Peer, u gateway.User) mnet.Struct {
 	s := mnet.Struct{
 		{Name: "auth", Value: "mnet"},
 		{Name: "username", Value: u.Username},
@@ -79,7 +79,7 @@ func (p *Provider) userStruct(u gateway.User) mnet.Struct {
 	} {
 		// An identity source that does not know a field must not blank
 		// it at the peer.
-		if m.Value != "" {
+		if m.Value != "" && peer.Exports(m.Name) {
 			s = append(s, m)
 		}
 	}

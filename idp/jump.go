@@ -26,7 +26,7 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 		return a
 	case !navigation(r):
 		return a.refuse(gateway.RuleNotNavigation)
-	case r.Method == http.MethodHead:
+	case r.Method == http.MethodHead, a.Location != "":
 		return a
 	}
 	session := moodle.RequestSession(r, p.Cookie)
@@ -41,9 +41,8 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 	if !who.LoggedIn() {
 		return p.remember(w, r, a, session, who)
 	}
-	a.Username = who.User.Username
-	if rule := who.Standing(); rule != gateway.RuleOK {
-		return a.refuse(rule)
+	if a = p.admit(a, who); a.Refused || a.Location != "" {
+		return a
 	}
 	token, err := p.Store.Mint(r.Context(), p.grant(r, a, who))
 	if err != nil {

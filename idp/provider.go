@@ -30,7 +30,9 @@ type forgetter interface {
 // Options says what a Provider works with.
 type Options struct {
 	Site           gateway.Wwwroot
+	Aliases        []gateway.Wwwroot // other names of the site: accepted, never emitted
 	Peers          *gateway.Allowlist
+	Roam           gateway.Access // which users may jump at all
 	Source         Source
 	Store          *store.Site
 	Browsers       *store.Sessions                  // our own sessions, which hold pending jumps
@@ -43,13 +45,15 @@ type Options struct {
 type Provider struct {
 	Options
 	browserCookie string
-	forgetter     forgetter // nil if the source remembers nothing
+	forgetter     forgetter          // nil if the source remembers nothing
+	own           *gateway.Allowlist // the site itself, for links that name it as their forum
 }
 
 // New returns the identity provider of a site.
 func New(o Options) *Provider {
 	p := &Provider{Options: o, browserCookie: o.Site.CookieName("browser")}
 	p.forgetter, _ = o.Source.(forgetter)
+	p.own = ownSite(o.Site, o.Aliases)
 	return p
 }
 
@@ -59,6 +63,7 @@ func New(o Options) *Provider {
 type Answer struct {
 	Location string // answer with a 303 to it; empty for a page
 	Landing  bool   // Location is a peer's landing address, not our login page
+	Outcome  string // what else Location is: OutcomeHome, OutcomeOwn or OutcomeMoved
 
 	Rule     gateway.Rule   // what decided
 	Refused  bool           // Rule refused
@@ -66,11 +71,14 @@ type Answer struct {
 	Target   gateway.Target // zero if refused
 	Wantsurl string         // as it came, for the record
 	Username string         // of who is logged in, if that was asked
+	Home     *gateway.Peer  // of a remote learner, if it is a peer
 	Err      error          // Redis or Moodle could not be asked
 
 	// OtherCookie is a cookie that looks like Moodle's session cookie, where
 	// the one that is configured is missing.
 	OtherCookie string
+
+	fromHub bool // a hub takes us for the learner's home
 }
 
 func (a Answer) refuse(rule gateway.Rule) Answer {
@@ -86,5 +94,9 @@ func (p *Provider) browser(r *http.Request, session string) moodle.Browser {
 // decide makes an Answer of a decision.
 func (p *Provider) decide(query gateway.Query) Answer {
 	d := gateway.Decide(p.Peers, query)
-	return Answer{Rule: d.Rule, Refused: !d.Allow, Peer: d.Peer, Target: d.Target, Wantsurl: query.Wantsurl}
+	a := Answer{Rule: d.Rule, Refused: !d.Allow, Peer: d.Peer, Target: d.Target, Wantsurl: query.Wantsurl, fromHub: query.Hub != ""}
+	if d.Rule == gateway.RulePeerUnknown {
+		return p.ownPage(a, query)
+	}
+	return a
 }

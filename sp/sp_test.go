@@ -24,35 +24,6 @@ func wwwroot(t testing.TB, s string) gateway.Wwwroot {
 	return w
 }
 
-func TestAJumpLinkDecidesToItsPage(t *testing.T) {
-	forum := &gateway.Peer{
-		Wwwroot: wwwroot(t, "https://forum.test:8443/moodle"), Application: gateway.Moodle,
-		Publish: []string{gateway.ServiceSSOIDP}, Subscribe: []string{gateway.ServiceSSOSP},
-	}
-	peers, err := gateway.NewAllowlist(forum)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for application, path := range map[gateway.Application]string{gateway.Moodle: "/auth/mnet/jump.php", gateway.Mahara: "/auth/xmlrpc/jump.php"} {
-		home := &gateway.Peer{Wwwroot: wwwroot(t, "https://home.test"), Application: application}
-		for _, page := range []string{"/", "/mod/forum/discuss.php?d=1&parent=2#p3", "/a%20b?x[]=1&y=%23+&z=100%25#%C3%A4"} {
-			target, rule := gateway.ParseTarget(forum, page)
-			if target.URL() == "" {
-				t.Fatal(rule)
-			}
-			link := sp.JumpLink(home, forum.Wwwroot, target)
-			query, ok := strings.CutPrefix(link, "https://home.test"+path+"?")
-			if !ok {
-				t.Fatalf("link %s", link)
-			}
-			q, rule := gateway.ParseQuery(query)
-			if d := gateway.Decide(peers, q); rule != gateway.RuleOK || d.Target.URL() != "https://forum.test:8443/moodle"+page {
-				t.Errorf("%s decides to %q by %s", link, d.Target.URL(), d.Rule)
-			}
-		}
-	}
-}
-
 // homes is a forum's memory of homes, at a time that stands still.
 func homes(t testing.TB, site string) *sp.Homes {
 	peers, err := gateway.NewAllowlist(

@@ -7,11 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"jumpgate/gateway"
 	"jumpgate/idp"
 )
 
 // answer turns what became of a jump into the response, one log line and the
-// metrics. step says where it came from: "jump" or "return".
+// metrics. step says where it came from: "jump", "return" or "alias".
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, step string, a idp.Answer, start time.Time) {
 	outcome := "login"
 	switch {
@@ -20,13 +21,19 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 		writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
 	case a.Refused:
 		outcome = "refused"
-		writeProblem(w, r, problemOf(a.Rule), site.Wwwroot.String(), refusal(a))
+		p, home := problemOf(a.Rule), site.Wwwroot
+		if a.Home != nil && a.Rule == gateway.RuleUserRemote {
+			p, home = remoteOf(a.Home), a.Home.Wwwroot
+		}
+		writeProblem(w, r, p, home.String(), refusal(a))
 	case a.Location == "": // a HEAD: decided, not done
 		outcome = "head"
 		w.Header().Set("Cache-Control", "no-store")
 	default:
 		if a.Landing {
 			outcome = "landed"
+		} else if a.Outcome != "" {
+			outcome = a.Outcome
 		}
 		redirect(w, a.Location)
 	}
@@ -51,6 +58,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	}
 	if a.Username != "" {
 		attrs = append(attrs, slog.String("user", a.Username))
+	}
+	if a.Home != nil {
+		attrs = append(attrs, slog.String("home", a.Home.Wwwroot.String()))
 	}
 	if a.OtherCookie != "" {
 		attrs = append(attrs, slog.String("hint", "the browser has the cookie "+printable(a.OtherCookie)+": is identity.cookie right?"))
@@ -82,6 +92,9 @@ func refusal(a idp.Answer) []detail {
 	}
 	if a.Username != "" {
 		details = append(details, detail{"account", a.Username})
+	}
+	if a.Home != nil {
+		details = append(details, detail{"home", a.Home.Wwwroot.String()})
 	}
 	return details
 }

@@ -1,0 +1,90 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Access says which users may, by their usernames. The zero Access is
+// everybody, as in Moodle's table mnet_sso_access_control, where a user
+// without an entry may. A user who is both allowed and denied may not.
+type Access struct {
+	Allow *Usernames // nobody else may; nil for everybody
+	Deny  *Usernames // may not; nil for nobody
+}
+
+// Allows reports whether the user may.
+func (a Access) Allows(username string) bool {
+	return !a.Deny.has(username) && (a.Allow == nil || a.Allow.has(username))
+}
+
+// MayRoam reports whether a local user may leave for peer: the site and the
+// peer's own entry must both allow it.
+func MayRoam(site Access, peer *Peer, username string) bool {
+	return site.Allows(username) && peer.Roam.Allows(username)
+}
+
+// Usernames is a list of usernames, compared in lower case, in which Moodle
+// keeps them. One * in an entry stands for any text, also for none.
+type Usernames struct {
+	exact    []string // sorted
+	patterns []string
+}
+
+const maxUsername = 100 // characters of Moodle's user.username column
+
+// NewUsernames returns the list with these entries.
+func NewUsernames(entries ...string) (*Usernames, error) {
+	u := &Usernames{}
+	for _, entry := range entries {
+		if err := checkUsername(entry); err != nil {
+			return nil, err
+		}
+		entry = strings.ToLower(entry)
+		if strings.Contains(entry, "*") {
+			u.patterns = append(u.patterns, entry)
+		} else {
+			u.exact = append(u.exact, entry)
+		}
+	}
+	slices.Sort(u.exact)
+	u.exact = slices.Compact(u.exact)
+	return u, nil
+}
+
+// checkUsername returns an error if s cannot be an entry of a list.
+func checkUsername(s string) error {
+	switch {
+	case s == "":
+		return errors.New("a username is empty")
+	case utf8.RuneCountInString(s) > maxUsername:
+		return fmt.Errorf("a username is longer than %d characters", maxUsername)
+	case s != strings.TrimSpace(s) || strings.ContainsFunc(s, unicode.IsControl) || !utf8.ValidString(s):
+		return fmt.Errorf("%q is not a username", s)
+	case strings.Count(s, "*") > 1:
+		return fmt.Errorf("%q has more than one *", s)
+	}
+	return nil
+}
+
+// Entries returns the entries: names in order, then patterns.
+func (u *Usernames) Entries() []string { return slices.Concat(u.exact, u.patterns) }
+
+func (u *Usernames) has(username string) bool {
+	if u == nil {
+		return false
+	}
+	username = strings.ToLower(username)
+	if _, found := slices.BinarySearch(u.exact, username); found {
+		return true
+	}
+	return slices.ContainsFunc(u.patterns, func(pattern string) bool {
+		before, after, _ := strings.Cut(pattern, "*")
+		rest, ok := strings.CutPrefix(username, before)
+		return ok && strings.HasSuffix(rest, after)
+	})
+}
