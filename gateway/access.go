@@ -72,7 +72,9 @@ func checkUsername(s string) error {
 }
 
 // Entries returns the entries: names in order, then patterns.
-func (u *Usernames) Entries() []string { return slices.Concat(u.exact, u.patterns) }
+func (u *Usernames) Entries() []string {
+	return append(append([]string{}, u.exact...), u.patterns...)
+}
 
 func (u *Usernames) has(username string) bool {
 	if u == nil {

@@ -35,7 +35,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 		} else if a.Outcome != "" {
 			outcome = a.Outcome
 		}
-		redirect(w, a.Location)
+		redirect(w, http.StatusSeeOther, a.Location)
 	}
 
 	level := slog.LevelInfo
@@ -73,15 +73,15 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	h.metrics.jumpSeconds.WithLabelValues(site.Wwwroot.String(), step).Observe(time.Since(start).Seconds())
 }
 
-// redirect answers 303 without a body: the address holds a token, and what is
+// redirect answers without a body: the address may hold a token, and what is
 // not written cannot be cached, saved or prefetched.
-func redirect(w http.ResponseWriter, location string) {
+func redirect(w http.ResponseWriter, status int, location string) {
 	h := w.Header()
 	h.Set("Location", location)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Content-Length", "0")
-	w.WriteHeader(http.StatusSeeOther)
+	w.WriteHeader(status)
 }
 
 // refusal returns what helps an administrator to see why.

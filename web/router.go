@@ -88,11 +88,11 @@ func containsFold(s, word string) bool {
 	return false
 }
 
-// router serves our own addresses of a site.
-func (h *Handler) router(site *Site) http.Handler {
-	root := site.Wwwroot.Path()
+// router serves our own addresses of a site, below its wwwroot or an alias.
+func (h *Handler) router(site *Site, below gateway.Wwwroot, jump http.Handler) http.Handler {
+	root := below.Path()
 	m := mux.NewRouter().SkipClean(true)
-	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.jump(site)))
+	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))
 	m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
 	m.Path(root + publicKeyPath).Handler(withoutBody(site.PublicKey))
 	home := site.Wwwroot.String()

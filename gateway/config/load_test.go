@@ -44,6 +44,12 @@ var compare = cmp.Options{
 		}
 		return c.PEM()
 	}),
+	cmp.Transformer("entries", func(u *gateway.Usernames) []string {
+		if u == nil {
+			return nil
+		}
+		return u.Entries()
+	}),
 	cmpopts.IgnoreUnexported(Site{}),
 	cmpopts.IgnoreTypes(tls.Certificate{}, &tls.Config{}),
 }
@@ -97,6 +103,7 @@ log: {level: debug, format: json}
 limits: {pending_jumps_per_address: 7, pending_jumps_per_site: 70}
 sites:
   - wwwroot: HTTPS://IDP.example.org:443/moodle/
+    aliases: [http://idp.example.org/moodle, https://old-idp.example.org]
     upstream: https://moodle.internal/
     upstream_timeout: 1m30s
     identity:
@@ -109,6 +116,7 @@ sites:
       session_timeout: 2h
     key: tls.key
     mnet: {timestamp_window: 90s}
+    roam: {allow: [Ada, "student-*"], allow_file: names, deny: [bob], deny_file: empty}
     peers:
       - wwwroot: https://sp.example.org
         aliases: [http://sp.example.org, https://old.example.org]
@@ -119,6 +127,9 @@ sites:
         allow_paths: [/mod/forum/]
         publish: [sso_idp, sso_sp]
         subscribe: []
+        export: [city, picture, city]
+        roam: {allow: []}
+        access: {deny_file: names}
       - wwwroot: https://mahara.example.org
         application: mahara
         fingerprint: SHA256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF
@@ -152,6 +163,13 @@ func TestAFileHoldsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	names := func(entries ...string) *gateway.Usernames {
+		u, err := gateway.NewUsernames(entries...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
 	idp, sp := []string{"sso_idp"}, []string{"sso_sp"}
 	first, err := gateway.NewAllowlist(
 		&gateway.Peer{
@@ -159,6 +177,8 @@ func TestAFileHoldsEverything(t *testing.T) {
 			Aliases: []gateway.Wwwroot{wwwroot(t, "http://sp.example.org"), wwwroot(t, "https://old.example.org")},
 			HostID:  5, Name: "The 'Forum': #1", Application: "moodle", Certificate: certificate("sp.pem"),
 			AllowPaths: []string{"/mod/forum/"}, Publish: []string{"sso_idp", "sso_sp"},
+			Export: []string{"city", "picture"}, Roam: gateway.Access{Allow: names()},
+			Access: gateway.Access{Deny: names("carol", "dave@home.test")},
 		},
 		&gateway.Peer{
 			Wwwroot: wwwroot(t, "https://mahara.example.org"), Application: "mahara",
@@ -209,8 +229,10 @@ func TestAFileHoldsEverything(t *testing.T) {
 				},
 				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour,
 			},
+			Aliases:         []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
 			KeyFile:         in("tls.key"),
 			TimestampWindow: 90 * time.Second,
+			Roam:            gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
 			Peers:           first,
 			PeersDir:        in("peers.d"),
 		}, {

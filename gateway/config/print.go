@@ -73,11 +73,13 @@ type redisTLSDoc struct {
 
 type siteDoc struct {
 	Wwwroot         string      `yaml:"wwwroot"`
+	Aliases         []string    `yaml:"aliases,omitempty"`
 	Upstream        string      `yaml:"upstream"`
 	UpstreamTimeout string      `yaml:"upstream_timeout"`
 	Identity        identityDoc `yaml:"identity"`
 	Key             string      `yaml:"key,omitempty"`
 	MNet            mnetDoc     `yaml:"mnet"`
+	Roam            *accessDoc  `yaml:"roam,omitempty"`
 	Peers           []peerDoc   `yaml:"peers"`
 	PeersDir        string      `yaml:"peers_dir,omitempty"`
 }
@@ -98,18 +100,28 @@ type identityDoc struct {
 	TokenEnv        string    `yaml:"token_env,omitempty"`
 }
 
+type accessDoc struct {
+	Allow     *[]string `yaml:"allow,omitempty"`
+	AllowFile string    `yaml:"allow_file,omitempty"` // read only: its names are among those of allow
+	Deny      *[]string `yaml:"deny,omitempty"`
+	DenyFile  string    `yaml:"deny_file,omitempty"` // likewise
+}
+
 type peerDoc struct {
-	Wwwroot      string   `yaml:"wwwroot"`
-	Aliases      []string `yaml:"aliases,omitempty"`
-	HostID       int      `yaml:"hostid,omitempty"`
-	Name         string   `yaml:"name,omitempty"`
-	Application  string   `yaml:"application"`
-	Certificate  string   `yaml:"certificate,omitempty"`
-	Fingerprint  string   `yaml:"fingerprint,omitempty"`
-	AllowPaths   []string `yaml:"allow_paths,omitempty"`
-	Publish      []string `yaml:"publish"`
-	Subscribe    []string `yaml:"subscribe"`
-	InsecureHTTP bool     `yaml:"insecure_http,omitempty"`
+	Wwwroot      string     `yaml:"wwwroot"`
+	Aliases      []string   `yaml:"aliases,omitempty"`
+	HostID       int        `yaml:"hostid,omitempty"`
+	Name         string     `yaml:"name,omitempty"`
+	Application  string     `yaml:"application"`
+	Certificate  string     `yaml:"certificate,omitempty"`
+	Fingerprint  string     `yaml:"fingerprint,omitempty"`
+	AllowPaths   []string   `yaml:"allow_paths,omitempty"`
+	Publish      []string   `yaml:"publish"`
+	Subscribe    []string   `yaml:"subscribe"`
+	Export       []string   `yaml:"export"`
+	Roam         *accessDoc `yaml:"roam,omitempty"`
+	Access       *accessDoc `yaml:"access,omitempty"`
+	InsecureHTTP bool       `yaml:"insecure_http,omitempty"`
 }
 
 // The fields of what is read often.
@@ -117,13 +129,14 @@ var (
 	redisFields    = fieldsOf[redisDoc]()
 	redisTLSFields = fieldsOf[redisTLSDoc]()
 	siteFields     = fieldsOf[siteDoc]()
+	accessFields   = fieldsOf[accessDoc]()
 	identityFields = fieldsOf[identityDoc]()
 	peerFields     = fieldsOf[peerDoc]()
 )
 
 // Print writes the configuration in effect as YAML that Load accepts: with
 // the defaults filled in, the peers of each peers_dir among the site's peers,
-// all file names absolute, and of secrets only where they come from.
+// the usernames of files among the others, all file names absolute, and of secrets only where they come from.
 func Print(w io.Writer, c *Config) error {
 	doc := fileDoc{
 		Listen:   c.Listen,
@@ -172,6 +185,8 @@ func (s *Site) doc(c *Config) siteDoc {
 		Identity:        s.Identity.doc(c),
 		Key:             s.KeyFile,
 		MNet:            mnetDoc{TimestampWindow: duration(s.TimestampWindow)},
+		Aliases:         texts(s.Aliases),
+		Roam:            access(s.Roam),
 	}
 	for _, p := range s.Peers.Peers() {
 		d.Peers = append(d.Peers, s.peerDoc(p))
@@ -196,6 +211,7 @@ func (id *Identity) doc(c *Config) identityDoc {
 func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 	d := peerDoc{
 		Wwwroot:      p.Wwwroot.String(),
+		Aliases:      texts(p.Aliases),
 		HostID:       p.HostID,
 		Name:         p.Name,
 		Application:  string(p.Application),
@@ -203,10 +219,13 @@ func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 		AllowPaths:   p.AllowPaths,
 		Publish:      p.Publish,
 		Subscribe:    p.Subscribe,
+		Export:       p.Export,
+		Roam:         access(p.Roam),
+		Access:       access(p.Access),
 		InsecureHTTP: p.Wwwroot.Scheme() == "http" && !p.Wwwroot.Loopback(),
 	}
-	for _, alias := range p.Aliases {
-		d.Aliases = append(d.Aliases, alias.String())
+	if d.Export == nil {
+		d.Export = gateway.ProfileFields
 	}
 	if p.Certificate != nil && d.Certificate == "" {
 		d.Certificate = p.Certificate.PEM()
@@ -215,4 +234,29 @@ func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 		d.Fingerprint = p.Fingerprint.String()
 	}
 	return d
+}
+
+func texts(names []gateway.Wwwroot) []string {
+	var all []string
+	for _, name := range names {
+		all = append(all, name.String())
+	}
+	return all
+}
+
+// access returns nil for everybody.
+func access(a gateway.Access) *accessDoc {
+	if a == (gateway.Access{}) {
+		return nil
+	}
+	return &accessDoc{Allow: entries(a.Allow), Deny: entries(a.Deny)}
+}
+
+// entries returns nil for no list, which is another thing than an empty one.
+func entries(u *gateway.Usernames) *[]string {
+	if u == nil {
+		return nil
+	}
+	all := u.Entries()
+	return &all
 }
