@@ -92,6 +92,17 @@ func Decide(l *Allowlist, q Query) Decision {
 	return Decision{Allow: target.url != "", Rule: rule, Peer: peer, Target: target}
 }
 
+// DecideAt is Decide at a site. A link that names no peer, but the site itself,
+// leads to a page of its own: a forum may have become a part of its home.
+func DecideAt(own, peers *Allowlist, q Query) (d Decision, itself bool) {
+	if d = Decide(peers, q); d.Rule == RulePeerUnknown {
+		if o := Decide(own, q); o.Peer != nil {
+			return o, true
+		}
+	}
+	return d, false
+}
+
 func (l *Allowlist) lookup(q Query) (*Peer, Rule) {
 	var peer *Peer
 	if q.Hostwwwroot != "" {

@@ -136,6 +136,20 @@ func NewAllowlist(peers ...*Peer) (*Allowlist, error) {
 	return l, nil
 }
 
+// OwnSite returns a list of the site itself alone, as the forum of links that
+// name it by its wwwroot or an alias.
+func OwnSite(site Wwwroot, aliases ...Wwwroot) *Allowlist {
+	p := &Peer{
+		Wwwroot: site, Aliases: aliases, Application: Moodle,
+		Publish: []string{ServiceSSOIDP}, Subscribe: []string{ServiceSSOSP},
+	}
+	l := &Allowlist{peers: []*Peer{p}, byName: map[string]*Peer{}}
+	for _, name := range p.Names() {
+		l.byName[name.String()] = p
+	}
+	return l
+}
+
 // Peers returns all peers in the order of the configuration.
 func (l *Allowlist) Peers() []*Peer { return l.peers }
 

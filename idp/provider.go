@@ -53,7 +53,7 @@ type Provider struct {
 func New(o Options) *Provider {
 	p := &Provider{Options: o, browserCookie: o.Site.CookieName("browser")}
 	p.forgetter, _ = o.Source.(forgetter)
-	p.own = ownSite(o.Site, o.Aliases)
+	p.own = gateway.OwnSite(o.Site, o.Aliases...)
 	return p
 }
 
@@ -91,12 +91,13 @@ func (p *Provider) browser(r *http.Request, session string) moodle.Browser {
 	return moodle.Browser{Session: session, Addr: p.Client(r), UserAgent: r.UserAgent()}
 }
 
-// decide makes an Answer of a decision.
+// decide makes an Answer of a decision. It has a Location already if the link
+// leads to a page of our own, at which anybody may look.
 func (p *Provider) decide(query gateway.Query) Answer {
-	d := gateway.Decide(p.Peers, query)
+	d, itself := gateway.DecideAt(p.own, p.Peers, query)
 	a := Answer{Rule: d.Rule, Refused: !d.Allow, Peer: d.Peer, Target: d.Target, Wantsurl: query.Wantsurl, fromHub: query.Hub != ""}
-	if d.Rule == gateway.RulePeerUnknown {
-		return p.ownPage(a, query)
+	if itself && d.Allow {
+		a.Outcome, a.Location = OutcomeOwn, d.Target.URL()
 	}
 	return a
 }

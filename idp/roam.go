@@ -71,32 +71,3 @@ func (p *Provider) Forward(r *http.Request) Answer {
 	}
 	return a
 }
-
-// ownSite is an allowlist of the site alone.
-func ownSite(site gateway.Wwwroot, aliases []gateway.Wwwroot) *gateway.Allowlist {
-	own, err := gateway.NewAllowlist(&gateway.Peer{
-		Wwwroot: site, Aliases: aliases, Application: gateway.Moodle,
-		Publish: []string{gateway.ServiceSSOIDP}, Subscribe: []string{gateway.ServiceSSOSP},
-	})
-	if err != nil { // an alias twice, which no configuration has
-		own, _ = gateway.NewAllowlist()
-	}
-	return own
-}
-
-// ownPage answers a link that names no peer, but perhaps us, under any of our
-// names: a forum whose site became part of ours. Whoever it is may look at our
-// own pages.
-func (p *Provider) ownPage(a Answer, query gateway.Query) Answer {
-	d := gateway.Decide(p.own, query)
-	switch {
-	case d.Peer == nil:
-		return a
-	case !d.Allow:
-		a.Rule = d.Rule
-		return a
-	}
-	a.Rule, a.Refused, a.Target = d.Rule, false, d.Target
-	a.Outcome, a.Location = OutcomeOwn, d.Target.URL()
-	return a
-}

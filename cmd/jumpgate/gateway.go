@@ -95,7 +95,7 @@ func (g *instance) load(c *config.Config) error {
 // site puts together what answers at a site's public address.
 func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	trust := proxy.Trust(c.TrustedProxies)
-	dir := filepath.Join(c.StateDir, stateName(s.Wwwroot))
+	dir := siteDir(c, s)
 	if err := os.MkdirAll(filepath.Join(dir, "peers"), 0o700); err != nil {
 		return nil, withHint(err, "make the state directory writable, or name another one (state_dir, --state-dir)")
 	}
@@ -120,7 +120,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		return nil, err
 	}
 	provider := idp.New(idp.Options{
-		Site: s.Wwwroot, Peers: s.Peers, Source: source, Store: state,
+		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Source: source, Store: state,
 		Browsers: state.Sessions(sessions.Options{
 			Path: "/", MaxAge: int(store.JumpLife / time.Second),
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
@@ -130,9 +130,10 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	pins := g.pins(s, key, dir)
 	return &web.Site{
 		Wwwroot: s.Wwwroot,
+		Aliases: s.Aliases,
 		Proxy:   behind,
 		IDP:     provider,
-		Homes:   &sp.Homes{Site: s.Wwwroot, Peers: s.Peers, Key: key.Derive("remembered home"), Now: time.Now},
+		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Key: key.Derive("remembered home"), Now: time.Now},
 		RPC: &mnet.Server{
 			Site: s.Wwwroot, Keys: []*mnet.Key{key}, Methods: provider.Methods(), Replays: state,
 			Window: s.TimestampWindow, Addr: trust.Client,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -30,23 +31,51 @@ func stateName(w gateway.Wwwroot) string {
 	return name + "-" + hex.EncodeToString(sum[:4])
 }
 
+// siteDir returns the directory of a site below the state directory. That of an
+// alias will do as long as the site has no key of its own: a site that has moved
+// keeps its key and the certificates of its peers.
+func siteDir(c *config.Config, s *config.Site) string {
+	own := filepath.Join(c.StateDir, stateName(s.Wwwroot))
+	if _, err := os.Stat(filepath.Join(own, keyFile)); err == nil || s.KeyFile != "" {
+		return own
+	}
+	for _, alias := range s.Aliases {
+		dir := filepath.Join(c.StateDir, stateName(alias))
+		if _, err := os.Stat(filepath.Join(dir, keyFile)); err == nil {
+			return dir
+		}
+	}
+	return own
+}
+
+const keyFile = "key.pem"
+
 const keyHint = "the file holds certificate and private key, in PEM or as Moodle stores them, and only its owner and group may read it (chmod 600)"
+
+const formerKey = "the MNet key of the site still names a former address: peers that add or edit the site want one that names the new one"
 
 // siteKey reads or makes the MNet key of a site.
 func siteKey(s *config.Site, dir string, log *slog.Logger) (*mnet.Key, error) {
 	if s.KeyFile != "" {
-		key, err := mnet.LoadKey(s.KeyFile, s.Wwwroot)
+		key, err := mnet.LoadKey(s.KeyFile, s.Wwwroot, s.Aliases...)
 		if err != nil {
 			return nil, withHint(err, keyHint)
 		}
+		if !key.Certificate().Names(s.Wwwroot) {
+			log.Warn(formerKey, "site", s.Wwwroot.String(), "key", s.KeyFile)
+		}
 		return key, nil
 	}
-	key, created, err := mnet.LoadOrCreateKey(filepath.Join(dir, "key.pem"), s.Wwwroot, time.Now())
+	file := filepath.Join(dir, keyFile)
+	key, created, err := mnet.LoadOrCreateKey(file, s.Wwwroot, time.Now(), s.Aliases...)
 	if err != nil {
 		return nil, withHint(err, "the state directory must be writable, and the key readable by its owner alone")
 	}
 	if created {
 		log.Info("made an MNet key", "site", s.Wwwroot.String(), "fingerprint", key.Certificate().Fingerprint().String())
+	}
+	if !key.Certificate().Names(s.Wwwroot) {
+		log.Warn(formerKey, "site", s.Wwwroot.String(), "key", file)
 	}
 	if left := time.Until(key.Certificate().NotAfter); left < 28*24*time.Hour {
 		log.Warn("the MNet key of the site expires soon", "site", s.Wwwroot.String(), "notafter", key.Certificate().NotAfter)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"jumpgate/gateway"
@@ -29,8 +30,8 @@ const (
 // its value. A fault is a *Fault error: one that the peer signed and sealed
 // or, if it is marked Unauthenticated, one that anybody may have written. All
 // other errors say that there was no valid answer. An answer is valid if it is
-// sealed for us, signed with the pinned key, says the peer's wwwroot inside and
-// outside, and is neither more than 15 seconds ahead of our clock nor 5
+// sealed for us, signed with the pinned key, says the peer's wwwroot or the same
+// alias inside and outside, and is neither more than 15 seconds ahead of our clock nor 5
 // minutes old.
 //
 // An authenticated fault 7025 carries the peer's new certificate (section
@@ -84,7 +85,9 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 	if err != nil {
 		return nil, err
 	}
-	if name := peer.Wwwroot.String(); sealed.Wwwroot != name || signed.Wwwroot != name {
+	// A Moodle that has moved may call itself by its old name until its key is
+	// renewed (source: mnet/environment.php).
+	if signed.Wwwroot != sealed.Wwwroot || !slices.ContainsFunc(peer.Names(), func(w gateway.Wwwroot) bool { return w.String() == signed.Wwwroot }) {
 		return nil, fmt.Errorf("the answer claims to be from %.255q and %.255q", sealed.Wwwroot, signed.Wwwroot)
 	}
 	if err := signed.Verify(cert); err != nil {
@@ -119,14 +122,15 @@ func unauthenticated(doc []byte, text string) error {
 // (section 5.1). The answer is as trustworthy as the connection: the caller
 // compares the fingerprint. It does name the site.
 func (c *Client) Keyswap(ctx context.Context, site gateway.Wwwroot, application gateway.Application) (*gateway.Certificate, error) {
-	cert, err := c.keyswap(ctx, site, application)
+	cert, err := c.keyswap(ctx, site, application, site)
 	if err != nil {
 		return nil, fmt.Errorf("keyswap with %s: %w", site, err)
 	}
 	return cert, nil
 }
 
-func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application gateway.Application) (*gateway.Certificate, error) {
+// keyswap returns a certificate that names one of names.
+func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application gateway.Application, names ...gateway.Wwwroot) (*gateway.Certificate, error) {
 	doc := EncodeCall(keyswap, c.Site.String(), c.Key.Certificate().PEM(), string(application))
 	body, err := c.post(ctx, site, application, doc)
 	if err != nil {
@@ -136,12 +140,12 @@ func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application 
 	if err != nil {
 		return nil, unauthenticated(body, err.Error())
 	}
-	return parseCertificateOf(site, []byte(Text(v)))
+	return parseCertificateOf([]byte(Text(v)), names...)
 }
 
 // FetchCertificate fetches the current certificate of a peer: from
 // /mnet/publickey.php, or by keyswap from Mahara, which has no such page. The
-// certificate names the peer and has peer.Fingerprint if that is set. Where it
+// certificate names the peer or an alias and has peer.Fingerprint if that is set. Where it
 // is not, the connection is all there is to trust, so it must be verified TLS
 // or lead to this machine.
 func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gateway.Certificate, error) {
@@ -151,11 +155,11 @@ func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gat
 	var cert *gateway.Certificate
 	var err error
 	if peer.Application == gateway.Mahara {
-		cert, err = c.keyswap(ctx, peer.Wwwroot, peer.Application)
+		cert, err = c.keyswap(ctx, peer.Wwwroot, peer.Application, peer.Names()...)
 	} else {
 		var body []byte
 		if body, err = c.do(ctx, http.MethodGet, peer.Wwwroot.String()+"/mnet/publickey.php", nil, maxFile); err == nil {
-			cert, err = parseCertificateOf(peer.Wwwroot, body)
+			cert, err = parseCertificateOf(body, peer.Names()...)
 		}
 	}
 	if err == nil {
@@ -167,12 +171,13 @@ func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gat
 	return cert, nil
 }
 
-func parseCertificateOf(site gateway.Wwwroot, pem []byte) (*gateway.Certificate, error) {
+// parseCertificateOf reads a certificate that names one of names.
+func parseCertificateOf(pem []byte, names ...gateway.Wwwroot) (*gateway.Certificate, error) {
 	cert, err := gateway.ParseCertificate(pem)
 	if err != nil {
 		return nil, err
 	}
-	if !cert.Names(site) {
+	if !cert.Names(names...) {
 		return nil, fmt.Errorf("the certificate with fingerprint %s names another site", cert.Fingerprint())
 	}
 	return cert, nil
