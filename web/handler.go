@@ -24,7 +24,7 @@ import (
 type Site struct {
 	Wwwroot   gateway.Wwwroot
 	Aliases   []gateway.Wwwroot // former or second addresses, which lead to it
-	Proxy     *proxy.Proxy // everything that is not ours
+	Proxy     *proxy.Proxy      // everything that is not ours
 	IDP       *idp.Provider
 	Homes     *sp.Homes
 	RPC       http.Handler // the MNet endpoint
