@@ -134,3 +134,39 @@ func TestAForgedHomeIsNotBelieved(t *testing.T) {
 		})
 	}
 }
+
+func TestAHomeRememberedUnderAnOldNameIsRemembered(t *testing.T) {
+	before := homes(t, "http://forum.test")
+	cookie, err := before.Cookie(before.Peers.Find("https://home.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := homes(t, "https://forum.test")
+	r := httptest.NewRequest("GET", "https://forum.test/", nil)
+	r.AddCookie(cookie)
+	if home, err := after.Home(r); err == nil {
+		t.Errorf("without the alias: %v", home)
+	}
+	after.Aliases = []gateway.Wwwroot{wwwroot(t, "https://old.test"), wwwroot(t, "http://forum.test")}
+	if home, err := after.Home(r); err != nil || home.Wwwroot.String() != "https://home.test" {
+		t.Errorf("%v, %v", home, err)
+	}
+
+	// The home has moved too: what is remembered is its old name.
+	peers, err := gateway.NewAllowlist(&gateway.Peer{
+		Wwwroot: wwwroot(t, "https://new-home.test"), Aliases: []gateway.Wwwroot{wwwroot(t, "https://home.test")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after.Peers = peers
+	if home, err := after.Home(r); err != nil || home.Wwwroot.String() != "https://new-home.test" {
+		t.Errorf("a home that has moved: %v, %v", home, err)
+	}
+
+	// What is remembered now counts, and a bad one is not replaced by an old one.
+	r.AddCookie(&http.Cookie{Name: after.Site.CookieName("home"), Value: "x"})
+	if home, err := after.Home(r); err == nil {
+		t.Errorf("past a bad cookie: %v", home)
+	}
+}
