@@ -32,23 +32,18 @@ func stateName(w gateway.Wwwroot) string {
 }
 
 // siteDir returns the directory of a site below the state directory. That of an
-// alias will do as long as the site has no key of its own: a site that has moved
+// alias will do as long as the site has none of its own: a site that has moved
 // keeps its key and the certificates of its peers.
 func siteDir(c *config.Config, s *config.Site) string {
 	own := filepath.Join(c.StateDir, stateName(s.Wwwroot))
-	if _, err := os.Stat(filepath.Join(own, keyFile)); err == nil || s.KeyFile != "" {
-		return own
-	}
-	for _, alias := range s.Aliases {
-		dir := filepath.Join(c.StateDir, stateName(alias))
-		if _, err := os.Stat(filepath.Join(dir, keyFile)); err == nil {
+	for _, name := range append([]gateway.Wwwroot{s.Wwwroot}, s.Aliases...) {
+		dir := filepath.Join(c.StateDir, stateName(name))
+		if _, err := os.Stat(dir); err == nil {
 			return dir
 		}
 	}
 	return own
 }
-
-const keyFile = "key.pem"
 
 const keyHint = "the file holds certificate and private key, in PEM or as Moodle stores them, and only its owner and group may read it (chmod 600)"
 
@@ -66,7 +61,7 @@ func siteKey(s *config.Site, dir string, log *slog.Logger) (*mnet.Key, error) {
 		}
 		return key, nil
 	}
-	file := filepath.Join(dir, keyFile)
+	file := filepath.Join(dir, "key.pem")
 	key, created, err := mnet.LoadOrCreateKey(file, s.Wwwroot, time.Now(), s.Aliases...)
 	if err != nil {
 		return nil, withHint(err, "the state directory must be writable, and the key readable by its owner alone")
