@@ -70,7 +70,10 @@ func TestOldNamesOnBothSidesLand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.config.Sites[0].Peers, f.config.Sites[0].Aliases = peers, []gateway.Wwwroot{wwwroot(t, oldHome)}
+	site, moved := *f.config.Sites[0], *f.config // the gateway of before has the others
+	site.Peers, site.Aliases = peers, []gateway.Wwwroot{wwwroot(t, oldHome)}
+	moved.Sites = []*config.Site{&site}
+	f.config = &moved
 	f.gateway.Store(f.newGateway())
 
 	v := newVisitor(t).follow(f.IDP+"/login/index.php").login(f.Username, f.Password)

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 
@@ -28,7 +27,7 @@ func (o object) usernames(key, fileKey string) *gateway.Usernames {
 	if !o.has(key) && !o.has(fileKey) {
 		return nil
 	}
-	const hint = "write it as Moodle does, such as ada; one * stands for any text, such as student-*"
+	const hint = "write one name, such as ada; one * stands for any text, such as student-*"
 	var names []string
 	add := func(at place, text string) {
 		if _, err := gateway.NewUsernames(text); err != nil {
@@ -44,7 +43,7 @@ func (o object) usernames(key, fileKey string) *gateway.Usernames {
 	}
 	if file := o.path(fileKey); file != "" {
 		b, _ := o.read(fileKey, file)
-		src := &source{name: file, text: bytes.ReplaceAll(b, []byte("\r"), nil)}
+		src := &source{name: file, text: lines(b)}
 		line := 0
 		for text := range strings.Lines(string(src.text)) {
 			line++

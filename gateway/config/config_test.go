@@ -49,7 +49,7 @@ func testFiles(t testing.TB) string {
 	write("password", 0o600, []byte("hunter2\n"))
 	write("empty", 0o600, nil)
 	write("badnames", 0o644, []byte("ada\n\nbob *and* carol\n"))
-	write("names", 0o644, []byte("carol\n# teachers\r\n\n Dave@home.test \r\ncarol"))
+	write("names", 0o644, []byte("\ufeffcarol\n# teachers\r\n\n Dave@home.test \r\ncarol"))
 	if err := os.Chmod(filepath.Join(dir, "open.key"), 0o644); err != nil { // whatever the umask
 		t.Fatal(err)
 	}

@@ -136,7 +136,8 @@ var (
 
 // Print writes the configuration in effect as YAML that Load accepts: with
 // the defaults filled in, the peers of each peers_dir among the site's peers,
-// the usernames of files among the others, all file names absolute, and of secrets only where they come from.
+// the usernames of files among the others, all file names absolute, and of
+// secrets only where they come from.
 func Print(w io.Writer, c *Config) error {
 	doc := fileDoc{
 		Listen:   c.Listen,

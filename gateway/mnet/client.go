@@ -31,8 +31,8 @@ const (
 // or, if it is marked Unauthenticated, one that anybody may have written. All
 // other errors say that there was no valid answer. An answer is valid if it is
 // sealed for us, signed with the pinned key, says the peer's wwwroot or the same
-// alias inside and outside, and is neither more than 15 seconds ahead of our clock nor 5
-// minutes old.
+// alias inside and outside, and is neither more than 15 seconds ahead of our
+// clock nor 5 minutes old.
 //
 // An authenticated fault 7025 carries the peer's new certificate (section
 // 3.5); the caller decides.
@@ -145,8 +145,8 @@ func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application 
 
 // FetchCertificate fetches the current certificate of a peer: from
 // /mnet/publickey.php, or by keyswap from Mahara, which has no such page. The
-// certificate names the peer or an alias and has peer.Fingerprint if that is set. Where it
-// is not, the connection is all there is to trust, so it must be verified TLS
+// certificate names the peer or an alias and has peer.Fingerprint if that is
+// set. Where it is not, the connection is all there is to trust, so it must be verified TLS
 // or lead to this machine.
 func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gateway.Certificate, error) {
 	if peer.Fingerprint.IsZero() && peer.Wwwroot.Scheme() != "https" && !peer.Wwwroot.Loopback() {
