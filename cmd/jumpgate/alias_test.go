@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
@@ -96,5 +97,31 @@ func TestOldNamesOnBothSidesLand(t *testing.T) {
 	}
 	if v.follow(oldHome + "/course/view.php?id=1"); len(v.hops) == 0 || v.hops[0] != f.IDP+"/course/view.php?id=1" {
 		t.Errorf("an old page: hops %q", v.hops)
+	}
+}
+
+func TestConfigCheckWarnsOfAKeyWithAnOldName(t *testing.T) {
+	dir := t.TempDir()
+	key, err := mnet.NewKey(wwwroot(t, "http://home.test"), time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "key"), string(key.PEM()))
+	for _, test := range []struct {
+		aliases string
+		code    int
+		says    string
+	}{
+		{"[http://home.test]", 0, "jumpgate: warning: " + filepath.Join(dir, "key") + ": the MNet key of the site still names a former address"},
+		{"[http://other.test]", 1, "its certificate names another site than https://home.test"},
+	} {
+		file := filepath.Join(dir, "jumpgate.yaml")
+		writeFile(t, file, "sites:\n  - wwwroot: https://home.test\n    aliases: "+test.aliases+
+			"\n    upstream: http://127.0.0.1:8081\n    key: key\n    peers: [{wwwroot: 'https://sp.test'}]\n")
+		var out, errs bytes.Buffer
+		code := (&terminal{ctx: t.Context(), stdout: &out, stderr: &errs}).run([]string{"config", "check", "-c", file})
+		if code != test.code || !strings.Contains(errs.String(), test.says) {
+			t.Errorf("%s: exit code %d, %s", test.aliases, code, errs.String())
+		}
 	}
 }
