@@ -29,6 +29,10 @@ const (
 	RuleTooMany       Rule = "too-many"       // more jumps wait for a login than this address or site may have
 )
 
+// RuleUpstreamLocation stops a jump that was allowed: the Moodle behind, which
+// makes the tokens, sends its learner somewhere else.
+const RuleUpstreamLocation Rule = "upstream-location"
+
 // Rules that refuse a target.
 const (
 	RuleTooLong        Rule = "too-long"         // over 2,048 bytes

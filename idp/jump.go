@@ -16,17 +16,8 @@ import (
 // a learner who is logged in goes to the peer, one who is not to Moodle's
 // login page, from which Return takes them on. A HEAD is only decided.
 func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
-	query, rule := gateway.ParseQuery(r.URL.RawQuery)
-	if rule != gateway.RuleOK {
-		return Answer{Rule: rule, Refused: true}
-	}
-	a := p.decide(query)
-	switch {
-	case a.Refused:
-		return a
-	case !navigation(r):
-		return a.refuse(gateway.RuleNotNavigation)
-	case r.Method == http.MethodHead, a.Location != "":
+	a, final := p.ask(r)
+	if final {
 		return a
 	}
 	session := moodle.RequestSession(r, p.Cookie)
@@ -50,6 +41,20 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 		return a
 	}
 	return p.land(a, token)
+}
+
+// ask decides what a request asks for, whoever makes it. The Answer is final if
+// it refuses or leads to a page of our own, and to a HEAD.
+func (p *Provider) ask(r *http.Request) (a Answer, final bool) {
+	query, rule := gateway.ParseQuery(r.URL.RawQuery)
+	if rule != gateway.RuleOK {
+		return Answer{Rule: rule, Refused: true}, true
+	}
+	a = p.decide(query)
+	if !a.Refused && !navigation(r) {
+		a = a.refuse(gateway.RuleNotNavigation)
+	}
+	return a, a.Refused || a.Location != "" || r.Method == http.MethodHead
 }
 
 // remember keeps a jump until its learner has logged in, and sends them to

@@ -74,6 +74,10 @@ type Answer struct {
 	Home     *gateway.Peer  // of a remote learner, if it is a peer
 	Err      error          // Redis or Moodle could not be asked
 
+	// In guard mode.
+	Passed bool   // Moodle's own answer is passed on
+	Moodle string // what it said instead of sending the learner to Target: for the record, without tokens
+
 	// OtherCookie is a cookie that looks like Moodle's session cookie, where
 	// the one that is configured is missing.
 	OtherCookie string

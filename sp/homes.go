@@ -22,7 +22,7 @@ type Homes struct {
 	Site    gateway.Wwwroot
 	Aliases []gateway.Wwwroot // of the site: what it remembered under them holds
 	Peers   *gateway.Allowlist
-	Key     [32]byte // HS256; the same for all gateways of the site
+	Keys    func() [][32]byte // HS256: the first signs, all verify; the same for all gateways of the site
 	Now     func() time.Time
 }
 
@@ -43,7 +43,7 @@ func (h *Homes) Cookie(home *gateway.Peer) (*http.Cookie, error) {
 		Subject:   home.Wwwroot.String(),
 		IssuedAt:  jwt.NewNumericDate(now),
 		ExpiresAt: jwt.NewNumericDate(now.Add(homeLifetime)),
-	}).SignedString(h.Key[:])
+	}).SignedString(h.Keys()[0][:])
 	if err != nil {
 		return nil, fmt.Errorf("signing the remembered home: %w", err)
 	}
@@ -74,7 +74,7 @@ func (h *Homes) home(r *http.Request, site gateway.Wwwroot) (*gateway.Peer, erro
 	}
 	var claims homeClaims
 	_, err = jwt.ParseWithClaims(cookie.Value, &claims,
-		func(*jwt.Token) (any, error) { return h.Key[:], nil },
+		h.verificationKeys,
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 		jwt.WithIssuer(site.String()),
 		jwt.WithAudience(homeAudience),
@@ -88,6 +88,14 @@ func (h *Homes) home(r *http.Request, site gateway.Wwwroot) (*gateway.Peer, erro
 		return nil, fmt.Errorf("remembered home %q is no peer any more", claims.Subject)
 	}
 	return home, nil
+}
+
+func (h *Homes) verificationKeys(*jwt.Token) (any, error) {
+	var set jwt.VerificationKeySet
+	for _, key := range h.Keys() {
+		set.Keys = append(set.Keys, key[:])
+	}
+	return set, nil
 }
 
 // Lands reports whether a request is a landing, whose answer Remember wants

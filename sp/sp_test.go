@@ -33,7 +33,7 @@ func homes(t testing.TB, site string) *sp.Homes {
 		t.Fatal(err)
 	}
 	now := time.Unix(1795336536, 0)
-	return &sp.Homes{Site: wwwroot(t, site), Peers: peers, Key: [32]byte{1, 2, 3}, Now: func() time.Time { return now }}
+	return &sp.Homes{Site: wwwroot(t, site), Peers: peers, Keys: func() [][32]byte { return [][32]byte{{1, 2, 3}} }, Now: func() time.Time { return now }}
 }
 
 func TestAHomeIsRememberedWhenSomebodyLands(t *testing.T) {
@@ -106,20 +106,21 @@ func TestAForgedHomeIsNotBelieved(t *testing.T) {
 		return s
 	}
 	part := strings.Split(good.Value, ".")
+	key := h.Keys()[0]
 	tests := []struct {
 		name, value string
 		ok          bool
 	}{
 		{"our own", good.Value, true},
-		{"signed by us for another home that is a peer", sign(jwt.SigningMethodHS256, h.Key[:], nil), true},
+		{"signed by us for another home that is a peer", sign(jwt.SigningMethodHS256, key[:], nil), true},
 		{"signed with another key", sign(jwt.SigningMethodHS256, []byte("x"), nil), false},
 		{"not signed", sign(jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil), false},
-		{"signed by another method", sign(jwt.SigningMethodHS512, h.Key[:], nil), false},
-		{"of another site", sign(jwt.SigningMethodHS256, h.Key[:], func(c *jwt.RegisteredClaims) { c.Issuer = "https://sp.test" }), false},
-		{"for another use", sign(jwt.SigningMethodHS256, h.Key[:], func(c *jwt.RegisteredClaims) { c.Audience = jwt.ClaimStrings{"x"} }), false},
-		{"expired", sign(jwt.SigningMethodHS256, h.Key[:], func(c *jwt.RegisteredClaims) { c.ExpiresAt = jwt.NewNumericDate(h.Now().Add(-time.Second)) }), false},
-		{"without an end", sign(jwt.SigningMethodHS256, h.Key[:], func(c *jwt.RegisteredClaims) { c.ExpiresAt = nil }), false},
-		{"no peer any more", sign(jwt.SigningMethodHS256, h.Key[:], func(c *jwt.RegisteredClaims) { c.Subject = "https://gone.test" }), false},
+		{"signed by another method", sign(jwt.SigningMethodHS512, key[:], nil), false},
+		{"of another site", sign(jwt.SigningMethodHS256, key[:], func(c *jwt.RegisteredClaims) { c.Issuer = "https://sp.test" }), false},
+		{"for another use", sign(jwt.SigningMethodHS256, key[:], func(c *jwt.RegisteredClaims) { c.Audience = jwt.ClaimStrings{"x"} }), false},
+		{"expired", sign(jwt.SigningMethodHS256, key[:], func(c *jwt.RegisteredClaims) { c.ExpiresAt = jwt.NewNumericDate(h.Now().Add(-time.Second)) }), false},
+		{"without an end", sign(jwt.SigningMethodHS256, key[:], func(c *jwt.RegisteredClaims) { c.ExpiresAt = nil }), false},
+		{"no peer any more", sign(jwt.SigningMethodHS256, key[:], func(c *jwt.RegisteredClaims) { c.Subject = "https://gone.test" }), false},
 		{"other claims under the old signature", part[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"https://other.test"}`)) + "." + part[2], false},
 		{"no token", "x", false},
 		{"nothing", "", false},

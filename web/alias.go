@@ -74,7 +74,7 @@ func (h *Handler) at(name string, site *Site) *host {
 // not be kept: addresses hold tokens, and an alias may become a site again.
 func (a *alias) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if ours(a.root, r.URL.Path) {
-		a.ours.ServeHTTP(w, r)
+		a.ours.ServeHTTP(w, a.atSite(r))
 		return
 	}
 	unread(w, r)
@@ -93,10 +93,23 @@ func (a *alias) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	redirect(w, status, to)
 }
 
+// atSite returns r as if it had been sent to the wwwroot: a Moodle behind knows
+// no other name.
+func (a *alias) atSite(r *http.Request) *http.Request {
+	out, u := r.WithContext(r.Context()), *r.URL
+	u.Path, u.RawPath = a.site.Wwwroot.Path()+r.URL.Path[len(a.root.Path()):], ""
+	out.Host, out.URL, out.RequestURI = a.site.Wwwroot.Host(), &u, u.RequestURI()
+	return out
+}
+
 // forward serves our jump address under an alias.
 func (h *Handler) forward(site *Site) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		h.answer(w, r, site, "alias", site.IDP.Forward(r), start)
+		forward := site.IDP.Forward
+		if site.Guard != nil {
+			forward = site.Guard.Forward
+		}
+		h.answer(w, r, site, "alias", forward(r), start)
 	}
 }

@@ -26,6 +26,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 			p, home = remoteOf(a.Home), a.Home.Wwwroot
 		}
 		writeProblem(w, r, p, home.String(), refusal(a))
+	case a.Passed:
+		outcome = "passed"
 	case a.Location == "": // a HEAD: decided, not done
 		outcome = "head"
 		w.Header().Set("Cache-Control", "no-store")
@@ -39,8 +41,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	}
 
 	level := slog.LevelInfo
-	if a.Err != nil {
+	switch {
+	case a.Err != nil:
 		level = slog.LevelError
+	case a.Moodle != "":
+		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{
 		slog.String("site", site.Wwwroot.String()),
@@ -61,6 +66,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	}
 	if a.Home != nil {
 		attrs = append(attrs, slog.String("home", a.Home.Wwwroot.String()))
+	}
+	if a.Moodle != "" {
+		attrs = append(attrs, slog.String("moodle", printable(a.Moodle)))
 	}
 	if a.OtherCookie != "" {
 		attrs = append(attrs, slog.String("hint", "the browser has the cookie "+printable(a.OtherCookie)+": is identity.cookie right?"))

@@ -36,7 +36,7 @@ func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics) func
 
 func callLevel(e mnet.Event) slog.Level {
 	switch e.Reason {
-	case mnet.ReasonOK, mnet.ReasonUnknownMethod: // peers ask for what older sites had
+	case mnet.ReasonOK, mnet.ReasonRelayed, mnet.ReasonUnknownMethod: // peers ask for what older sites had
 		return slog.LevelInfo
 	}
 	return slog.LevelWarn

@@ -26,6 +26,7 @@ type Site struct {
 	Aliases   []gateway.Wwwroot // former or second addresses, which lead to it
 	Proxy     *proxy.Proxy      // everything that is not ours
 	IDP       *idp.Provider
+	Guard     *idp.Guard // in guard mode, which has neither IDP nor PublicKey
 	Homes     *sp.Homes
 	RPC       http.Handler // the MNet endpoint
 	PublicKey http.Handler
@@ -49,14 +50,18 @@ type Handler struct {
 func NewHandler(sites []*Site, trust proxy.Trust, log *slog.Logger, metrics *Metrics) *Handler {
 	h := &Handler{hosts: make(map[string]*host, len(sites)), trust: trust, log: log, metrics: metrics}
 	for _, site := range sites {
-		site.ours = h.router(site, site.Wwwroot, h.jump(site))
+		jump := h.jump(site)
+		if site.Guard != nil {
+			jump = h.guardedJump(site)
+		}
+		site.ours = h.router(site, jump)
 		site.watch, site.loginReturn = h.watch(site), h.loginReturn(site)
 		site.requests = metrics.requests.WithLabelValues(site.Wwwroot.String())
 		for _, name := range hostsOf(site.Wwwroot) {
 			h.at(name, site).itself = true
 		}
 		for _, root := range site.Aliases {
-			a := &alias{root: root, site: site, ours: h.router(site, root, h.forward(site))}
+			a := &alias{root: root, site: site, ours: h.router(site, h.forward(site))}
 			for _, name := range hostsOf(root) {
 				at := h.at(name, site)
 				at.aliases = append(at.aliases, a)
@@ -94,9 +99,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		former.ServeHTTP(w, r)
 	case ours(site.Wwwroot, r.URL.Path):
 		site.ours.ServeHTTP(w, r)
-	case site.IDP.Expects(r):
+	case site.IDP != nil && site.IDP.Expects(r):
 		site.Proxy.Serve(w, r, site.loginReturn)
-	case site.Homes.Lands(r), site.IDP.Watches(r):
+	case site.Homes.Lands(r), site.IDP != nil && site.IDP.Watches(r):
 		site.Proxy.Serve(w, r, site.watch)
 	default:
 		site.Proxy.ServeHTTP(w, r)
@@ -123,7 +128,7 @@ func (h *Handler) watch(site *Site) proxy.Inspect {
 		if site.Homes.Lands(r) {
 			site.Homes.Remember(r, res)
 		}
-		if site.IDP.Watches(r) {
+		if site.IDP != nil && site.IDP.Watches(r) {
 			if err := site.IDP.Watch(r, res); err != nil {
 				h.failed(r, site, "identity could not be forgotten", err)
 			}

@@ -118,7 +118,7 @@ func newFront(t testing.TB, root string) *front {
 			Browsers:       state.Sessions(sessions.Options{Path: "/", MaxAge: 900}, store.Limits{PerAddress: 3}, address),
 			SessionTimeout: time.Hour, Client: address,
 		}),
-		Homes:     &sp.Homes{Site: site, Peers: peers, Now: time.Now},
+		Homes:     &sp.Homes{Site: site, Peers: peers, Keys: func() [][32]byte { return make([][32]byte, 1) }, Now: time.Now},
 		RPC:       http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.rpc(w, r) }),
 		PublicKey: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "key") }),
 	}}, nil, log, f.metrics)

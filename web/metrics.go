@@ -24,7 +24,7 @@ func NewMetrics(up func() bool) *Metrics {
 		}, []string{"site"}),
 		jumps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_jumps_total",
-			Help: "Jumps, by peer, outcome (landed, login, home, own, moved, refused, head, error) and the rule that decided.",
+			Help: "Jumps, by peer, outcome (landed, login, home, own, moved, passed, refused, head, error) and the rule that decided.",
 		}, []string{"site", "peer", "outcome", "rule"}),
 		jumpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "jumpgate_jump_seconds", Help: "Time to decide a jump, by step (jump, return, alias).",

@@ -49,6 +49,8 @@ var problems = map[gateway.Rule]problem{
 		"A jump to another site takes place when you click on its link, not inside another page.", "Open the link in a window of its own."},
 	gateway.RuleTooMany: {http.StatusTooManyRequests, "Too many visitors at once",
 		"More people are on their way from here than we can take care of.", "Wait a few minutes, then follow the link again."},
+	gateway.RuleUpstreamLocation: {http.StatusBadGateway, "We stopped this jump",
+		"The link is a good one, but the learning site behind this address wanted to send you somewhere else.", adviceAdmin},
 	gateway.RuleUserRemote: notYou.saying("Your account belongs to another institution. This site can only vouch for its own learners.",
 		"Log in at your own institution and follow the link from there."),
 	gateway.RuleUserLoginAs: notYou.saying("You are looking at this site as somebody else (“log in as”). Such a session does not leave the site.",

@@ -88,13 +88,17 @@ func containsFold(s, word string) bool {
 	return false
 }
 
-// router serves our own addresses of a site, below its wwwroot or an alias.
-func (h *Handler) router(site *Site, below gateway.Wwwroot, jump http.Handler) http.Handler {
-	root := below.Path()
+// router serves our own addresses of a site.
+func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
+	root := site.Wwwroot.Path()
 	m := mux.NewRouter().SkipClean(true)
+	key := site.PublicKey
+	if site.Guard != nil {
+		key = publicKey(site.Proxy, root+publicKeyPath)
+	}
 	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))
 	m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
-	m.Path(root + publicKeyPath).Handler(withoutBody(site.PublicKey))
+	m.Path(root + publicKeyPath).Handler(withoutBody(key))
 	home := site.Wwwroot.String()
 	m.NotFoundHandler = withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, noSuchPage, home, nil)

@@ -28,11 +28,11 @@ func TestASiteThatHasMovedKeepsItsKey(t *testing.T) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		key, err := siteKey(s, dir, logger)
+		keys, err := openKeys(keyOptions(s, dir, nil, ""), logger)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return key
+		return keys.Current()
 	}
 	before := load(&config.Site{Wwwroot: old})
 	if strings.Contains(log.String(), "former address") {

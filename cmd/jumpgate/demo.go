@@ -185,7 +185,7 @@ func (d *demo) party(ctx context.Context, c demoCommand, host string, port int) 
 	name := strings.ReplaceAll(host, ".", "-")
 	p.site = &config.Site{
 		Wwwroot: p.wwwroot, Upstream: &url.URL{Scheme: "http", Host: behind.Addr().String()},
-		UpstreamTimeout: time.Minute, TimestampWindow: config.DefaultTimestampWindow,
+		UpstreamTimeout: time.Minute, MNet: config.MNet{TimestampWindow: config.DefaultTimestampWindow, RotateKey: true},
 		Identity: config.Identity{
 			Source: config.MoodleRedis, Cookie: config.DefaultCookie + name, Prefix: "mdl_" + name + "_",
 			SessionTimeout: config.DefaultSessionTimeout, MnetLocalhostID: 1,

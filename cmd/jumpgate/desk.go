@@ -4,12 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
@@ -29,9 +27,8 @@ type desk struct {
 	config *config.Config
 	site   *config.Site
 	dir    string // the site's own below the state directory
-	key    *mnet.Key
-	pins   *mnet.Pins
-	client *mnet.Client
+	keys   *mnet.Keyring
+	caller *mnet.Caller
 
 	redis *store.Redis // nil if it is embedded: then it lives in the gateway's process
 	state *store.Site  // nil then too
@@ -52,17 +49,17 @@ func (f siteFlags) open(t *terminal) (*desk, error) {
 	if err := os.MkdirAll(filepath.Join(d.dir, "peers"), 0o700); err != nil {
 		return nil, withHint(err, "run the command as the account that runs the gateway")
 	}
-	if d.key, err = siteKey(d.site, d.dir, log); err != nil {
-		return nil, err
-	}
-	d.client = &mnet.Client{Key: d.key, Site: d.site.Wwwroot, HTTP: &http.Client{Timeout: time.Minute}}
-	d.pins = &mnet.Pins{Dir: filepath.Join(d.dir, "peers"), Fetch: d.client.FetchCertificate, Log: log}
 	if !loaded.Redis.Embedded {
 		if d.redis, err = store.Open(redisOptions(loaded.Redis)); err != nil {
 			return nil, fmt.Errorf("redis: %w", err)
 		}
 		d.state = d.redis.Site(d.site.Wwwroot)
 	}
+	if d.keys, err = openKeys(keyOptions(d.site, d.dir, d.state, ""), log); err != nil {
+		d.close()
+		return nil, err
+	}
+	d.caller = newCaller(d.site, d.keys, d.state, d.dir, log)
 	return d, nil
 }
 

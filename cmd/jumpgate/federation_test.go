@@ -32,6 +32,7 @@ type federation struct {
 	t       *testing.T
 	config  *config.Config
 	gateway atomic.Pointer[instance] // at the home's public address
+	instead atomic.Pointer[url.URL]  // another process that is asked there, if any
 }
 
 // setting says what a federation is made of.
@@ -41,6 +42,7 @@ type setting struct {
 	sessions moodletest.Sessions
 	mfa      string // code of the home's second factor
 	token    string // of the home's web services
+	issuer   string // if not empty, the home has MNet, and the gateway its key
 }
 
 // newFederation starts a federation and ends it with the test.
@@ -56,11 +58,18 @@ func newFederation(t *testing.T, s setting) *federation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.configure(s, port(behind), key.Certificate().PEM())
+	var homeKey *mnet.Key
+	if s.issuer != "" {
+		if homeKey, err = mnet.NewKey(idp, time.Now(), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.configure(s, port(behind), key.Certificate().PEM(), homeKey)
 	f.gateway.Store(f.newGateway())
 
 	home, err := moodletest.NewHome(moodletest.HomeOptions{
 		Wwwroot: idp, Sessions: s.sessions, MFACode: s.mfa, Token: s.token, Doors: true,
+		Key: homeKey, Peers: []*gateway.Peer{{Wwwroot: sp, HostID: 5, Certificate: key.Certificate()}},
 		Users: []moodletest.User{
 			moodletest.SampleUser(f.Password),
 			{Password: "root", Admin: true, User: gateway.User{Username: "root", FirstName: "Super", LastName: "User", Email: "root@home.test"}},
@@ -78,6 +87,10 @@ func newFederation(t *testing.T, s setting) *federation {
 	}
 	forum.Config.Handler, behind.Config.Handler = there, home
 	front.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if instead := f.instead.Load(); instead != nil {
+			balancer(instead).ServeHTTP(w, r)
+			return
+		}
 		f.gateway.Load().handler.ServeHTTP(w, r)
 	})
 	for _, server := range []*httptest.Server{front, behind, forum} {
@@ -87,11 +100,16 @@ func newFederation(t *testing.T, s setting) *federation {
 }
 
 // configure writes and loads the configuration of the home's gateway.
-func (f *federation) configure(s setting, behind, certificate string) {
+func (f *federation) configure(s setting, behind, certificate string, key *mnet.Key) {
 	f.t.Helper()
 	dir := f.t.TempDir()
 	writeFile(f.t, filepath.Join(dir, "forum.pem"), certificate)
 	writeFile(f.t, filepath.Join(dir, "token"), s.token)
+	issuer := ""
+	if key != nil {
+		writeFile(f.t, filepath.Join(dir, "home.key"), string(key.PEM()))
+		issuer = "    issuer: " + s.issuer + "\n    key: home.key\n"
+	}
 	file := filepath.Join(dir, "jumpgate.yaml")
 	writeFile(f.t, file, fmt.Sprintf(`
 admin: {listen: "off"}
@@ -101,9 +119,9 @@ sites:
   - wwwroot: %s
     upstream: http://127.0.0.1:%s
     identity: %s
-    peers:
+%s    peers:
       - {wwwroot: %q, hostid: 5, certificate: forum.pem}
-`, cmp.Or(s.redis, "embedded"), f.IDP, behind, s.identity, f.SP))
+`, cmp.Or(s.redis, "embedded"), f.IDP, behind, s.identity, issuer, f.SP))
 	var err error
 	if f.config, err = config.Load(file); err != nil {
 		f.t.Fatal(err)

@@ -30,6 +30,9 @@ type instance struct {
 	metrics *web.Metrics
 	moodles []moodleRedis // Moodle's own ones
 
+	mu       sync.Mutex
+	keyrings map[gateway.Wwwroot]*siteKeys
+
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -45,7 +48,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	g := &instance{log: log, redis: opened}
+	g := &instance{log: log, redis: opened, keyrings: map[gateway.Wwwroot]*siteKeys{}}
 	g.metrics = web.NewMetrics(opened.Up)
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
@@ -99,23 +102,19 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "peers"), 0o700); err != nil {
 		return nil, withHint(err, "make the state directory writable, or name another one (state_dir, --state-dir)")
 	}
-	key, err := siteKey(s, dir, g.log)
-	if err != nil {
-		return nil, err
-	}
 	state := g.redis.Site(s.Wwwroot)
-	source, err := g.source(c, s, state, key)
+	keys, err := g.keys(c, s, dir, state)
 	if err != nil {
 		return nil, err
 	}
-	behind, err := proxy.New(proxy.Options{
-		Upstream:              s.Upstream,
-		Site:                  s.Wwwroot,
-		Trust:                 trust,
-		RequestID:             web.RequestID,
-		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
-		ResponseHeaderTimeout: s.UpstreamTimeout,
-	})
+	if s.Issuer == config.IssuerMoodle {
+		return g.guarded(s, trust, keys)
+	}
+	source, err := g.source(c, s, state, keys)
+	if err != nil {
+		return nil, err
+	}
+	behind, err := g.behind(s, trust)
 	if err != nil {
 		return nil, err
 	}
@@ -127,26 +126,38 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
 	})
-	pins := g.pins(s, key, dir)
+	caller := g.caller(s, keys, state, dir)
 	return &web.Site{
 		Wwwroot: s.Wwwroot,
 		Aliases: s.Aliases,
 		Proxy:   behind,
 		IDP:     provider,
-		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Key: key.Derive("remembered home"), Now: time.Now},
+		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 		RPC: &mnet.Server{
-			Site: s.Wwwroot, Keys: []*mnet.Key{key}, Methods: provider.Methods(), Replays: state,
-			Window: s.TimestampWindow, Addr: trust.Client,
+			Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: provider.Methods(), Replays: state,
+			Window: s.MNet.TimestampWindow, Addr: trust.Client,
 			Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
 				peer := s.Peers.Exact(wwwroot)
 				if peer == nil {
 					return nil, nil, nil
 				}
-				cert, err := pins.Certificate(ctx, peer)
+				cert, err := caller.Pins.Certificate(ctx, peer)
 				return peer, cert, err
 			},
 			Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
 		},
-		PublicKey: mnet.PublicKey(key),
+		PublicKey: mnet.PublicKey(keys.Current),
 	}, nil
+}
+
+// behind returns the proxy to a site's Moodle.
+func (g *instance) behind(s *config.Site, trust proxy.Trust) (*proxy.Proxy, error) {
+	return proxy.New(proxy.Options{
+		Upstream:              s.Upstream,
+		Site:                  s.Wwwroot,
+		Trust:                 trust,
+		RequestID:             web.RequestID,
+		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
+		ResponseHeaderTimeout: s.UpstreamTimeout,
+	})
 }

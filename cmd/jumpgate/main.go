@@ -24,6 +24,7 @@ type commands struct {
 	Demo    demoCommand    `cmd:"" help:"Run a whole federation on this machine, to try a jump."`
 	Check   checkCommand   `cmd:"" help:"Say where a jump would land, or which rule refuses it."`
 	Session sessionCommand `cmd:"" help:"Look into Moodle's sessions."`
+	Key     keyCommand     `cmd:"" help:"Show, change, import or export the MNet key of a site."`
 	Config  configCommand  `cmd:"" help:"Check or print a configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -137,7 +138,12 @@ func (e *hintedError) Unwrap() error { return e.error }
 // Hint says what to do about the error.
 func (e *hintedError) Hint() string { return e.hint }
 
-func withHint(err error, hint string) error { return &hintedError{err, hint} }
+func withHint(err error, hint string) error {
+	if err == nil {
+		return nil
+	}
+	return &hintedError{err, hint}
+}
 
 // usageError is a command line that cannot be meant.
 type usageError struct{ message, hint string }

@@ -111,7 +111,7 @@ func (s *server) run(ctx context.Context, c *config.Config) error {
 	}
 	for _, site := range c.Sites {
 		s.log.Info("serving", "site", site.Wwwroot.String(), "address", listener.Addr().String(), "upstream", site.Upstream.String(),
-			"peers", len(site.Peers.Peers()), "identity", site.Identity.Source)
+			"peers", len(site.Peers.Peers()), "issuer", site.Issuer, "identity", site.Identity.Source)
 	}
 	return s.serve(ctx, servers, listeners, hangups, g)
 }
@@ -214,6 +214,9 @@ func (s *server) notReady(g *instance) string {
 		return "stopping"
 	case !g.redis.Up():
 		return "redis is down"
+	}
+	if site, other := g.otherKey(); other {
+		return "not the key of the other gateways of " + site.String()
 	}
 	return ""
 }

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -45,48 +41,15 @@ func siteDir(c *config.Config, s *config.Site) string {
 	return own
 }
 
-const keyHint = "the file holds certificate and private key, in PEM or as Moodle stores them, and only its owner and group may read it (chmod 600)"
-
-const formerKey = "the MNet key of the site still names a former address: peers that add or edit the site want one that names the new one"
-
-// siteKey reads or makes the MNet key of a site.
-func siteKey(s *config.Site, dir string, log *slog.Logger) (*mnet.Key, error) {
-	if s.KeyFile != "" {
-		key, err := mnet.LoadKey(s.KeyFile, s.Wwwroot, s.Aliases...)
-		if err != nil {
-			return nil, withHint(err, keyHint)
-		}
-		if !key.Certificate().Names(s.Wwwroot) {
-			log.Warn(formerKey, "site", s.Wwwroot.String(), "key", s.KeyFile)
-		}
-		return key, nil
-	}
-	file := filepath.Join(dir, "key.pem")
-	key, created, err := mnet.LoadOrCreateKey(file, s.Wwwroot, time.Now(), s.Aliases...)
-	if err != nil {
-		return nil, withHint(err, "the state directory must be writable, and the key readable by its owner alone")
-	}
-	if created {
-		log.Info("made an MNet key", "site", s.Wwwroot.String(), "fingerprint", key.Certificate().Fingerprint().String())
-	}
-	if !key.Certificate().Names(s.Wwwroot) {
-		log.Warn(formerKey, "site", s.Wwwroot.String(), "key", file)
-	}
-	if left := time.Until(key.Certificate().NotAfter); left < 28*24*time.Hour {
-		log.Warn("the MNet key of the site expires soon", "site", s.Wwwroot.String(), "notafter", key.Certificate().NotAfter)
-	}
-	return key, nil
-}
-
 // source returns what knows whose a Moodle session is.
-func (g *instance) source(c *config.Config, s *config.Site, state *store.Site, key *mnet.Key) (idp.Source, error) {
+func (g *instance) source(c *config.Config, s *config.Site, state *store.Site, keys *mnet.Keyring) (idp.Source, error) {
 	id := s.Identity
 	if id.Source == config.MoodleWeb {
 		token := string(id.Token)
 		return moodle.NewWeb(moodle.WebOptions{
 			Upstream: s.Upstream, Site: s.Wwwroot, Cookie: id.Cookie,
 			Token: func() string { return token },
-			MFA:   id.MFA, Cache: state.Cache("identity"), CacheKey: key.Derive("identity cache"),
+			MFA:   id.MFA, Cache: state.Cache("identity"), CacheKey: func() [32]byte { return keys.Current().Derive("identity cache") },
 		}), nil
 	}
 	client, err := g.moodleRedis(c, id.Redis)
@@ -149,25 +112,4 @@ func redisOptions(r *config.Redis) store.Options {
 		o.TLS = r.TLS.Config
 	}
 	return o
-}
-
-// pins returns the certificates of a site's peers, and begins to fetch those
-// that nobody has pinned yet.
-func (g *instance) pins(s *config.Site, key *mnet.Key, dir string) *mnet.Pins {
-	client := &mnet.Client{Key: key, Site: s.Wwwroot, HTTP: &http.Client{Timeout: time.Minute}}
-	pins := &mnet.Pins{Dir: filepath.Join(dir, "peers"), Fetch: client.FetchCertificate, Log: g.log}
-	g.background.Go(func() {
-		for _, peer := range s.Peers.Peers() {
-			if peer.Certificate != nil || g.ctx.Err() != nil {
-				continue
-			}
-			ctx, cancel := context.WithTimeout(g.ctx, 15*time.Second)
-			if _, err := pins.Certificate(ctx, peer); err != nil && g.ctx.Err() == nil {
-				g.log.LogAttrs(ctx, slog.LevelWarn, "a peer has no certificate yet: its learners cannot land until it answers",
-					slog.String("peer", peer.Wwwroot.String()), slog.Any("error", err))
-			}
-			cancel()
-		}
-	})
-	return pins
 }

@@ -21,6 +21,15 @@ func (o object) access(key string) gateway.Access {
 	return gateway.Access{Allow: a.usernames("allow", "allow_file"), Deny: a.usernames("deny", "deny_file")}
 }
 
+// unguarded warns of fields that nobody heeds in guard mode.
+func (o object) unguarded(keys ...string) {
+	for _, key := range keys {
+		if o.has(key) {
+			o.warnf(o.place(key), "%q does nothing with issuer: %s: who may jump, and what peers are told, is decided by Moodle", key, IssuerMoodle)
+		}
+	}
+}
+
 // usernames reads a list of usernames from a field, a file, or both; nil if
 // neither is given.
 func (o object) usernames(key, fileKey string) *gateway.Usernames {

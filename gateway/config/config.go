@@ -98,17 +98,21 @@ type Site struct {
 	// The answer itself may take as long as it needs.
 	UpstreamTimeout time.Duration
 
+	// Issuer says who the site's MNet identity provider is: IssuerGateway or
+	// IssuerMoodle.
+	Issuer string
+
 	// Identity says how the gateway learns who a browser's Moodle session
-	// belongs to.
+	// belongs to. With IssuerMoodle nobody asks.
 	Identity Identity
 
 	// KeyFile is a PEM pair, or a pair as Moodle stores it, to import as the
-	// site's MNet key; empty for one that the gateway makes under StateDir.
+	// site's MNet key, once; empty for one that the gateway makes under
+	// StateDir. Either lives there afterwards.
 	KeyFile string
 
-	// TimestampWindow is how far the clock in a peer's message may be off,
-	// in either direction.
-	TimestampWindow time.Duration
+	// MNet says how the site speaks to its peers.
+	MNet MNet
 
 	// Roam says which local users may jump; each peer has a say too.
 	Roam gateway.Access
@@ -123,6 +127,28 @@ type Site struct {
 
 	certificateFiles map[gateway.Wwwroot]string // of peers, for Print
 }
+
+// MNet says how a site speaks to its peers.
+type MNet struct {
+	// TimestampWindow is how far the clock in a peer's message may be off,
+	// in either direction.
+	TimestampWindow time.Duration
+
+	// RotateKey has a new key made before the current one ends.
+	RotateKey bool
+
+	// KeySecret is what new keys are sealed under on their way through Redis
+	// to gateways that have another StateDir; empty for never. It was read
+	// from KeySecretFile.
+	KeySecret     Secret
+	KeySecretFile string
+}
+
+// Who makes the tokens that learners jump with.
+const (
+	IssuerGateway = "gateway" // the gateway itself
+	IssuerMoodle  = "moodle"  // the Moodle behind, guarded by the gateway
+)
 
 // The identity sources.
 const (

@@ -14,6 +14,7 @@ type Flags struct {
 	AdminListen             string   `name:"admin-listen" placeholder:"HOST:PORT" help:"Address of health checks and metrics, or off (127.0.0.1:9180)."`
 	Wwwroot                 string   `name:"wwwroot" placeholder:"URL" help:"Public address of the Moodle, as in its config.php."`
 	Upstream                string   `name:"upstream" placeholder:"URL" help:"Where the Moodle behind answers."`
+	Issuer                  string   `name:"issuer" placeholder:"WHO" help:"Who makes the tokens: gateway, or moodle (guard mode)."`
 	Peers                   []string `name:"peer" sep:"none" placeholder:"WWWROOT[=CERT.pem|=SHA256:…]" help:"A site that learners may jump to; repeatable."`
 	StateDir                string   `name:"state-dir" placeholder:"DIR" help:"Where the site's key is kept (./jumpgate-state)."`
 	TrustedProxies          []string `name:"trusted-proxy" placeholder:"CIDR" help:"Address or range of a proxy in front; repeatable."`
@@ -74,6 +75,7 @@ func (f Flags) value() *value {
 			return fields{
 				"wwwroot":  text("--wwwroot", f.Wwwroot),
 				"upstream": text("--upstream", f.Upstream),
+				"issuer":   text("--issuer", f.Issuer),
 				"key":      text("--key", f.Key),
 				"identity": fields{
 					"redis":      redisFlags("--moodle-redis", f.MoodleRedis, f.MoodleRedisPasswordFile),

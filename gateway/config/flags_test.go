@@ -43,12 +43,13 @@ func TestFlagsAreEnoughForOneSite(t *testing.T) {
 			Wwwroot:         wwwroot(t, "https://idp.example.org"),
 			Upstream:        &url.URL{Scheme: "http", Host: "127.0.0.1:8081"},
 			UpstreamTimeout: 5 * time.Minute,
+			Issuer:          "gateway",
 			Identity: Identity{
 				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
 				SessionTimeout: 8 * time.Hour,
 			},
-			TimestampWindow: 5 * time.Minute,
-			Peers:           peers,
+			MNet:  MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Peers: peers,
 		}},
 	}
 	if diff := cmp.Diff(want, got, compare); diff != "" {
@@ -60,7 +61,7 @@ func TestFlagsAreEnoughForOneSite(t *testing.T) {
 func TestEveryFlagMeansWhatAFileWouldSay(t *testing.T) {
 	dir := testDir(t)
 	flags := Flags{
-		Listen: ":8443", AdminListen: "off", Wwwroot: "https://idp.example.org", Upstream: "http://127.0.0.1:8081",
+		Listen: ":8443", AdminListen: "off", Wwwroot: "https://idp.example.org", Upstream: "http://127.0.0.1:8081", Issuer: "moodle",
 		Peers: []string{
 			"https://sp.example.org=sp.pem",
 			"https://b.example.org=sha256:" + strings.Repeat("AB:", 31) + "AB",
@@ -91,6 +92,7 @@ log: {level: warn, format: json}
 sites:
   - wwwroot: https://idp.example.org
     upstream: http://127.0.0.1:8081
+    issuer: moodle
     key: tls.key
     identity:
       redis: {url: redis://theirs, password_file: other-password}

@@ -68,12 +68,13 @@ func TestWhatAFileLeavesOutHasADefault(t *testing.T) {
 			Wwwroot:         wwwroot(t, "https://idp.example.org"),
 			Upstream:        &url.URL{Scheme: "http", Host: "127.0.0.1:8081"},
 			UpstreamTimeout: 5 * time.Minute,
+			Issuer:          "gateway",
 			Identity: Identity{
 				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
 				SessionTimeout: 8 * time.Hour,
 			},
-			TimestampWindow: 5 * time.Minute,
-			Peers:           &gateway.Allowlist{},
+			MNet:  MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Peers: &gateway.Allowlist{},
 		}},
 		Warnings: []Warning{{
 			Position{File: "jumpgate.yaml", Line: 3, Column: 14},
@@ -106,6 +107,7 @@ sites:
     aliases: [http://idp.example.org/moodle, https://old-idp.example.org]
     upstream: https://moodle.internal/
     upstream_timeout: 1m30s
+    issuer: moodle
     identity:
       source: moodle-redis
       cookie: MoodleSessionmain
@@ -222,6 +224,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 			Wwwroot:         wwwroot(t, "https://idp.example.org/moodle"),
 			Upstream:        &url.URL{Scheme: "https", Host: "moodle.internal"},
 			UpstreamTimeout: 90 * time.Second,
+			Issuer:          "moodle",
 			Identity: Identity{
 				Source: "moodle-redis", Cookie: "MoodleSessionmain", MnetLocalhostID: 2, MFA: true,
 				Redis: &Redis{
@@ -229,23 +232,24 @@ func TestAFileHoldsEverything(t *testing.T) {
 				},
 				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour,
 			},
-			Aliases:         []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
-			KeyFile:         in("tls.key"),
-			TimestampWindow: 90 * time.Second,
-			Roam:            gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
-			Peers:           first,
-			PeersDir:        in("peers.d"),
+			Aliases:  []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
+			KeyFile:  in("tls.key"),
+			MNet:     MNet{TimestampWindow: 90 * time.Second, RotateKey: true},
+			Roam:     gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
+			Peers:    first,
+			PeersDir: in("peers.d"),
 		}, {
 			Wwwroot:         wwwroot(t, "https://second.example.org"),
 			Upstream:        &url.URL{Scheme: "http", Host: "127.0.0.1:8082"},
 			UpstreamTimeout: 5 * time.Minute,
+			Issuer:          "gateway",
 			Identity: Identity{
 				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
 				SessionTimeout: 8 * time.Hour,
 				Token:          "web-service-token", TokenEnv: "JUMPGATE_TEST_TOKEN",
 			},
-			TimestampWindow: 5 * time.Minute,
-			Peers:           second,
+			MNet:  MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Peers: second,
 		}},
 	}
 	got := load(t, full)
@@ -285,6 +289,13 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			[]string{`jumpgate.yaml:5:24: "prefix" does nothing with the identity source moodle-web`}},
 		{"a second factor that nobody spoke of", "redis: redis://a" + minimal + "    identity: {prefix: mdl_}\n" + peers,
 			[]string{`jumpgate.yaml:5:15: "mfa" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true (--moodle-mfa), or learners jump without it`}},
+		{"lists that nobody heeds in guard mode", minimal + "    issuer: moodle\n    roam: {deny: [bob]}\n    peers: [{wwwroot: 'https://sp.example.org', access: {deny: [bob]}, export: [city]}]\n",
+			[]string{
+				`jumpgate.yaml:6:11: "roam" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
+				`jumpgate.yaml:7:57: "access" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
+				`jumpgate.yaml:7:80: "export" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
+			}},
+		{"a second factor in guard mode", "redis: redis://a" + minimal + "    issuer: moodle\n" + peers, nil},
 		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,
 			[]string{`jumpgate.yaml:5:40: "token_file" does nothing with the identity source moodle-redis`}},
 	} {

@@ -95,6 +95,11 @@ func (p *peerReader) peer(v *value) {
 		Access:      o.access("access"),
 	}
 	p.peers = append(p.peers, peer)
+	if p.site.Issuer == IssuerMoodle {
+		if o.unguarded("roam", "access"); peer.Export != nil {
+			o.unguarded("export")
+		}
+	}
 	insecure := o.flag("insecure_http")
 	if ok {
 		p.claim(wwwroot, o.place("wwwroot"))

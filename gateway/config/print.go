@@ -76,6 +76,7 @@ type siteDoc struct {
 	Aliases         []string    `yaml:"aliases,omitempty"`
 	Upstream        string      `yaml:"upstream"`
 	UpstreamTimeout string      `yaml:"upstream_timeout"`
+	Issuer          string      `yaml:"issuer"`
 	Identity        identityDoc `yaml:"identity"`
 	Key             string      `yaml:"key,omitempty"`
 	MNet            mnetDoc     `yaml:"mnet"`
@@ -86,6 +87,8 @@ type siteDoc struct {
 
 type mnetDoc struct {
 	TimestampWindow string `yaml:"timestamp_window"`
+	KeyRotation     string `yaml:"key_rotation"`
+	KeySecretFile   string `yaml:"key_secret_file,omitempty"`
 }
 
 type identityDoc struct {
@@ -183,14 +186,23 @@ func (s *Site) doc(c *Config) siteDoc {
 		Wwwroot:         s.Wwwroot.String(),
 		Upstream:        s.Upstream.String(),
 		UpstreamTimeout: duration(s.UpstreamTimeout),
+		Issuer:          s.Issuer,
 		Identity:        s.Identity.doc(c),
 		Key:             s.KeyFile,
-		MNet:            mnetDoc{TimestampWindow: duration(s.TimestampWindow)},
+		MNet:            s.MNet.doc(),
 		Aliases:         texts(s.Aliases),
 		Roam:            access(s.Roam),
 	}
 	for _, p := range s.Peers.Peers() {
 		d.Peers = append(d.Peers, s.peerDoc(p))
+	}
+	return d
+}
+
+func (m *MNet) doc() mnetDoc {
+	d := mnetDoc{TimestampWindow: duration(m.TimestampWindow), KeyRotation: RotateManual, KeySecretFile: m.KeySecretFile}
+	if m.RotateKey {
+		d.KeyRotation = RotateAuto
 	}
 	return d
 }

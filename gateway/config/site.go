@@ -3,6 +3,7 @@ package config
 import (
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"jumpgate/gateway"
@@ -14,9 +15,10 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	s := &Site{
 		Upstream:         o.upstream("upstream"),
 		UpstreamTimeout:  o.duration("upstream_timeout", DefaultUpstreamTimeout),
+		Issuer:           o.choice("issuer", IssuerGateway, IssuerGateway, IssuerMoodle),
 		KeyFile:          o.path("key"),
 		PeersDir:         o.path("peers_dir"),
-		TimestampWindow:  o.timestampWindow(),
+		MNet:             o.mnet(),
 		certificateFiles: map[gateway.Wwwroot]string{},
 	}
 	c.Sites = append(c.Sites, s)
@@ -45,8 +47,10 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	if s.KeyFile != "" {
 		o.readSecret("key", s.KeyFile)
 	}
-	s.Identity = o.identity(c)
-	s.Roam = o.access("roam")
+	s.Identity = o.identity(c, s.Issuer)
+	if s.Roam = o.access("roam"); s.Issuer == IssuerMoodle {
+		o.unguarded("roam")
+	}
 	r.peers(o, s)
 }
 
@@ -81,8 +85,9 @@ var cookieName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$") // RF
 
 // identity reads the identity source of a site. Without one it is
 // moodle-redis if there is a Redis that may hold Moodle's sessions, else
-// moodle-web.
-func (o object) identity(c *Config) Identity {
+// moodle-web. What is wrong with it is reported whoever the issuer is, so that
+// another issuer is one word away.
+func (o object) identity(c *Config, issuer string) Identity {
 	shared := c.Redis != nil && !c.Redis.Embedded
 	o = o.sub("identity", identityFields)
 	source := MoodleWeb
@@ -111,7 +116,7 @@ func (o object) identity(c *Config) Identity {
 			o.warnf(o.place(key), "%q does nothing with the identity source %s", key, id.Source)
 		}
 	}
-	if id.Source == MoodleRedis && !o.has("mfa") {
+	if id.Source == MoodleRedis && !o.has("mfa") && issuer == IssuerGateway {
 		o.warnf(o.place("mfa"), "\"mfa\" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true (--moodle-mfa), or learners jump without it")
 	}
 	if v := o.get("redis"); v != nil {
@@ -137,11 +142,30 @@ func (o object) identity(c *Config) Identity {
 // before its timestamp as after.
 const maxWindow = 12 * time.Hour
 
-func (o object) timestampWindow() time.Duration {
-	m := o.sub("mnet", fieldsOf[mnetDoc]())
-	w := m.duration("timestamp_window", DefaultTimestampWindow)
-	if w > maxWindow {
-		m.errorf(m.place("timestamp_window"), "set the clocks of both sites instead", "\"timestamp_window\" is more than %s: a message could be replayed", duration(maxWindow))
+func (o object) mnet() MNet {
+	o = o.sub("mnet", fieldsOf[mnetDoc]())
+	m := MNet{
+		TimestampWindow: o.duration("timestamp_window", DefaultTimestampWindow),
+		RotateKey:       o.choice("key_rotation", RotateAuto, RotateAuto, RotateManual) == RotateAuto,
 	}
-	return w
+	if m.TimestampWindow > maxWindow {
+		o.errorf(o.place("timestamp_window"), "set the clocks of both sites instead", "\"timestamp_window\" is more than %s: a message could be replayed", duration(maxWindow))
+	}
+	if m.KeySecretFile = o.path("key_secret_file"); m.KeySecretFile != "" {
+		if b, ok := o.readSecret("key_secret_file", m.KeySecretFile); ok {
+			if m.KeySecret = Secret(strings.TrimSpace(string(b))); len(m.KeySecret) < minKeySecret {
+				o.errorf(o.place("key_secret_file"), "openssl rand -hex 32 makes a good one", "the secret in %q has less than %d characters", "key_secret_file", minKeySecret)
+			}
+		}
+	}
+	return m
 }
+
+// minKeySecret is 128 bits in hexadecimal digits.
+const minKeySecret = 32
+
+// The ways to change a key before it ends.
+const (
+	RotateAuto   = "auto"   // the gateway makes a new one
+	RotateManual = "manual" // somebody runs jumpgate key rotate
+)

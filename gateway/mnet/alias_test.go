@@ -1,6 +1,7 @@
 package mnet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -30,7 +31,7 @@ func TestAClientTakesAnswersUnderAnAlias(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := seal(t, signed, c.Key, test.outside)
+		answer := seal(t, signed, c.Keys()[0], test.outside)
 		r.answer = func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) }
 		if _, err := c.Call(t.Context(), r.peer, r.key.Certificate(), "a/b"); (err == nil) != test.ok {
 			t.Errorf("%s inside, %s outside: %v", test.inside, test.outside, err)
@@ -71,7 +72,7 @@ func TestACertificateMayNameAnAlias(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.answer = PublicKey(key).ServeHTTP
+	r.answer = PublicKey(func() *Key { return key }).ServeHTTP
 	if _, err := c.FetchCertificate(t.Context(), r.peer); err == nil {
 		t.Error("without the alias it is another site's")
 	}
@@ -119,6 +120,28 @@ func TestAKeyMayNameAnAlias(t *testing.T) {
 	}
 	if key, created, err := LoadOrCreateKey(file, site, time.Now(), old); err != nil || created || key.Certificate().Names(site) {
 		t.Errorf("created %v, %v", created, err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, currentKey), recordedKey(t, "idp").PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ring, _, err := OpenKeyring(KeyringOptions{Dir: dir, Site: site, Aliases: []gateway.Wwwroot{old}})
+	if err != nil || ring.Current().Certificate().Names(site) {
+		t.Fatalf("a keyring: %v", err)
+	}
+	if err := ring.Rotate(t.Context()); err != nil || !ring.Current().Certificate().Names(site) || len(ring.Keys()) != 2 {
+		t.Errorf("rotated: %v, %d keys", err, len(ring.Keys()))
+	}
+	sealed, err := sealKey(recordedKey(t, "idp"), bytes.Repeat([]byte("s"), MinSecret), site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := recordedKey(t, "idp").Certificate().Fingerprint()
+	if _, err := openKey(sealed, bytes.Repeat([]byte("s"), MinSecret), site, f, old); err != nil {
+		t.Errorf("a key that travels: %v", err)
+	}
+	if _, err := openKey(sealed, bytes.Repeat([]byte("s"), MinSecret), site, f); err == nil {
+		t.Error("a key of another site travels")
 	}
 	key, created, err := LoadOrCreateKey(file+"2", site, time.Now(), old)
 	if err != nil || !created || !key.Certificate().Names(site) {

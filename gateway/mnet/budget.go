@@ -68,19 +68,20 @@ func newBudget() *budget {
 	}
 }
 
-// allow reports whether one more call may cost RSA work. The narrowest limit
-// is asked first, so that whoever exceeds it uses up nothing that is shared.
-func (b *budget) allow(c caller, now time.Time) bool {
+// allow reports whether n more RSA operations may be spent on a caller. The
+// narrowest limit is asked first, so that whoever exceeds it uses up nothing
+// that is shared.
+func (b *budget) allow(c caller, n int, now time.Time) bool {
 	c.addr = network(c.addr)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if l := b.proven.find(c, now); l != nil {
-		return l.AllowN(now, 1)
+		return l.AllowN(now, n)
 	}
-	return b.pairs.get(c, now).AllowN(now, 1) &&
-		b.addrs.get(c.addr, now).AllowN(now, 1) &&
-		b.peers.get(c.peer, now).AllowN(now, 1) &&
-		b.rest.AllowN(now, 1)
+	return b.pairs.get(c, now).AllowN(now, n) &&
+		b.addrs.get(c.addr, now).AllowN(now, n) &&
+		b.peers.get(c.peer, now).AllowN(now, n) &&
+		b.rest.AllowN(now, n)
 }
 
 // prove notes that c has sent a message with a valid signature.

@@ -54,6 +54,11 @@ func recordedKey(t testing.TB, name string) *Key {
 	return key
 }
 
+// keysOf is a site's Keys that never change.
+func keysOf(keys ...*Key) func() []*Key { return func() []*Key { return keys } }
+
+func keyFunc(key *Key) func() *Key { return func() *Key { return key } }
+
 func recordedKeys() []*Key {
 	keys := loadRecordedKeys()
 	return []*Key{keys["idp"], keys["sp"], keys["sp2"], keys["sp2-old"], keys["stranger"]}

@@ -15,7 +15,7 @@ import (
 // Client calls the methods of peers, and fetches their certificates.
 type Client struct {
 	HTTP *http.Client     // nil for http.DefaultClient; redirects are never followed
-	Key  *Key             // of our site
+	Keys func() []*Key    // of our site: the current one signs, the archived ones open as well
 	Site gateway.Wwwroot  // who we are
 	Now  func() time.Time // nil for time.Now
 }
@@ -35,7 +35,7 @@ const (
 // clock nor 5 minutes old.
 //
 // An authenticated fault 7025 carries the peer's new certificate (section
-// 3.5); the caller decides.
+// 3.5) and the proof that the holder of the pinned key sent it; see Caller.
 func (c *Client) Call(ctx context.Context, peer *gateway.Peer, cert *gateway.Certificate, method string, params ...Value) (Value, error) {
 	v, err := c.call(ctx, peer, cert, EncodeCall(method, params...))
 	if err != nil {
@@ -46,7 +46,7 @@ func (c *Client) Call(ctx context.Context, peer *gateway.Peer, cert *gateway.Cer
 
 func (c *Client) call(ctx context.Context, peer *gateway.Peer, cert *gateway.Certificate, doc []byte) (Value, error) {
 	asked := c.now()
-	signed, err := Sign(doc, c.Key, c.Site, asked)
+	signed, err := Sign(doc, c.Keys()[0], c.Site, asked)
 	if err != nil {
 		return nil, err
 	}
@@ -58,15 +58,19 @@ func (c *Client) call(ctx context.Context, peer *gateway.Peer, cert *gateway.Cer
 	if err != nil {
 		return nil, err
 	}
-	payload, err := c.open(body, peer, cert, asked)
+	answer, err := c.open(body, peer, cert, asked)
 	if err != nil {
 		return nil, err
 	}
-	return DecodeResponse(payload)
+	v, err := DecodeResponse(answer.Payload)
+	if fault, ok := errors.AsType[*Fault](err); ok {
+		fault.proof = answer
+	}
+	return v, err
 }
 
-// open returns the payload of an answer.
-func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate, asked time.Time) ([]byte, error) {
+// open returns an answer whose signature is good.
+func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate, asked time.Time) (*Signed, error) {
 	if root := rootOf(body); root != "encryptedmessage" {
 		return nil, unauthenticated(body, "the answer is not sealed")
 	}
@@ -74,7 +78,7 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 	if err != nil {
 		return nil, err
 	}
-	opened, err := sealed.Open(c.Key)
+	opened, err := sealed.Open(c.Keys()...)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +95,9 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 		return nil, fmt.Errorf("the answer claims to be from %.255q and %.255q", sealed.Wwwroot, signed.Wwwroot)
 	}
 	if err := signed.Verify(cert); err != nil {
+		if offered, e := newKeyOf(peer, signed.Payload); e == nil {
+			return nil, &HeldKeyError{Peer: peer, Certificate: offered}
+		}
 		return nil, err
 	}
 	if ahead := signed.Timestamp.Sub(c.now()); ahead > maxAhead {
@@ -99,7 +106,7 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 	if behind := asked.Sub(signed.Timestamp); behind > maxBehind {
 		return nil, fmt.Errorf("the answer is %s old", behind.Round(time.Second))
 	}
-	return signed.Payload, nil
+	return signed, nil
 }
 
 // unauthenticated returns the fault in an answer that lacks an envelope, or
@@ -122,17 +129,17 @@ func unauthenticated(doc []byte, text string) error {
 // (section 5.1). The answer is as trustworthy as the connection: the caller
 // compares the fingerprint. It does name the site.
 func (c *Client) Keyswap(ctx context.Context, site gateway.Wwwroot, application gateway.Application) (*gateway.Certificate, error) {
-	cert, err := c.keyswap(ctx, site, application, site)
+	cert, err := c.keyswap(ctx, &gateway.Peer{Wwwroot: site, Application: application})
 	if err != nil {
 		return nil, fmt.Errorf("keyswap with %s: %w", site, err)
 	}
 	return cert, nil
 }
 
-// keyswap returns a certificate that names one of names.
-func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application gateway.Application, names ...gateway.Wwwroot) (*gateway.Certificate, error) {
-	doc := EncodeCall(keyswap, c.Site.String(), c.Key.Certificate().PEM(), string(application))
-	body, err := c.post(ctx, site, application, doc)
+// keyswap returns the certificate of a peer.
+func (c *Client) keyswap(ctx context.Context, peer *gateway.Peer) (*gateway.Certificate, error) {
+	doc := EncodeCall(keyswap, c.Site.String(), c.Keys()[0].Certificate().PEM(), string(peer.Application))
+	body, err := c.post(ctx, peer.Wwwroot, peer.Application, doc)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +147,7 @@ func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application 
 	if err != nil {
 		return nil, unauthenticated(body, err.Error())
 	}
-	return parseCertificateOf([]byte(Text(v)), names...)
+	return parseCertificateOf(peer, []byte(Text(v)))
 }
 
 // FetchCertificate fetches the current certificate of a peer: from
@@ -155,11 +162,11 @@ func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gat
 	var cert *gateway.Certificate
 	var err error
 	if peer.Application == gateway.Mahara {
-		cert, err = c.keyswap(ctx, peer.Wwwroot, peer.Application, peer.Names()...)
+		cert, err = c.keyswap(ctx, peer)
 	} else {
 		var body []byte
 		if body, err = c.do(ctx, http.MethodGet, peer.Wwwroot.String()+"/mnet/publickey.php", nil, maxFile); err == nil {
-			cert, err = parseCertificateOf(body, peer.Names()...)
+			cert, err = parseCertificateOf(peer, body)
 		}
 	}
 	if err == nil {
@@ -171,13 +178,14 @@ func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gat
 	return cert, nil
 }
 
-// parseCertificateOf reads a certificate that names one of names.
-func parseCertificateOf(pem []byte, names ...gateway.Wwwroot) (*gateway.Certificate, error) {
+// parseCertificateOf reads the certificate of a peer, which must name it or an
+// alias.
+func parseCertificateOf(peer *gateway.Peer, pem []byte) (*gateway.Certificate, error) {
 	cert, err := gateway.ParseCertificate(pem)
 	if err != nil {
 		return nil, err
 	}
-	if !cert.Names(names...) {
+	if !cert.Names(peer.Names()...) {
 		return nil, fmt.Errorf("the certificate with fingerprint %s names another site", cert.Fingerprint())
 	}
 	return cert, nil

@@ -36,15 +36,15 @@ func newRemote(t *testing.T) *remote {
 }
 
 func newClient(t *testing.T) *Client {
-	return &Client{Key: recordedKey(t, "sp"), Site: wwwroot(t, "http://sp.test:8090")}
+	return &Client{Keys: keysOf(recordedKey(t, "sp")), Site: wwwroot(t, "http://sp.test:8090")}
 }
 
 func TestAClientAndAServerUnderstandEachOther(t *testing.T) {
 	r, c := newRemote(t), newClient(t)
 	server := &Server{
-		Site: r.peer.Wwwroot, Keys: []*Key{r.key}, Replays: &nonces{seen: map[[32]byte]bool{}},
+		Site: r.peer.Wwwroot, Keys: keysOf(r.key), Replays: &nonces{seen: map[[32]byte]bool{}},
 		Peer: func(context.Context, string) (*gateway.Peer, *gateway.Certificate, error) {
-			return &gateway.Peer{Wwwroot: c.Site, Publish: []string{"s"}}, c.Key.Certificate(), nil
+			return &gateway.Peer{Wwwroot: c.Site, Publish: []string{"s"}}, c.Keys()[0].Certificate(), nil
 		},
 		Methods: []Method{
 			{Name: "a/reverse", Service: "s", Call: func(_ context.Context, c *Call) (Value, error) { return Array{c.Params[1], c.Params[0]}, nil }},
@@ -79,7 +79,7 @@ func TestAClientAcceptsValidAnswersOnly(t *testing.T) {
 	r, c := newRemote(t), newClient(t)
 	now := time.Unix(1795336536, 0)
 	c.Now = func() time.Time { return now }
-	sp, stranger := c.Key, recordedKey(t, "stranger")
+	sp, stranger := c.Keys()[0], recordedKey(t, "stranger")
 	me, other := r.peer.Wwwroot, wwwroot(t, "http://other.test")
 	ok := EncodeResponse("ok")
 	sign := func(doc []byte, key *Key, from gateway.Wwwroot, at time.Time) []byte {
@@ -183,14 +183,14 @@ func TestACertificateIsFetchedOnlyWhereItCanBeTrusted(t *testing.T) {
 		edit  func(*gateway.Peer)
 		err   string
 	}{
-		"over loopback":              {PublicKey(key), nil, ""},
-		"with the right fingerprint": {PublicKey(key), func(p *gateway.Peer) { p.Fingerprint = key.Certificate().Fingerprint() }, ""},
-		"with another fingerprint":   {PublicKey(key), func(p *gateway.Peer) { p.Fingerprint[0] = 1 }, key.Certificate().Fingerprint().String()},
-		"of another site":            {PublicKey(other), nil, "names another site"},
+		"over loopback":              {PublicKey(keyFunc(key)), nil, ""},
+		"with the right fingerprint": {PublicKey(keyFunc(key)), func(p *gateway.Peer) { p.Fingerprint = key.Certificate().Fingerprint() }, ""},
+		"with another fingerprint":   {PublicKey(keyFunc(key)), func(p *gateway.Peer) { p.Fingerprint[0] = 1 }, key.Certificate().Fingerprint().String()},
+		"of another site":            {PublicKey(keyFunc(other)), nil, "names another site"},
 		"that is a page":             {text("<html>"), nil, "no PEM certificate"},
 		"that is huge":               {text(strings.Repeat(" ", maxFile+1) + key.Certificate().PEM()), nil, "more than"},
 		"that moved":                 {http.RedirectHandler("http://other.test/", http.StatusFound), nil, "status 302"},
-		"over plain http from afar":  {PublicKey(key), func(p *gateway.Peer) { p.Wwwroot = wwwroot(t, "http://sp.test") }, "without TLS"},
+		"over plain http from afar":  {PublicKey(keyFunc(key)), func(p *gateway.Peer) { p.Wwwroot = wwwroot(t, "http://sp.test") }, "without TLS"},
 	} {
 		serve = c2.serve
 		peer := *r.peer
@@ -213,7 +213,7 @@ func TestMaharaIsAskedByKeyswap(t *testing.T) {
 	r.answer = func(w http.ResponseWriter, request *http.Request) {
 		body, _ := io.ReadAll(request.Body)
 		method, params, err := DecodeCall(body)
-		want := []Value{c.Site.String(), c.Key.Certificate().PEM(), "mahara"}
+		want := []Value{c.Site.String(), c.Keys()[0].Certificate().PEM(), "mahara"}
 		if diff := cmp.Diff(want, params); request.URL.Path != "/api/xmlrpc/server.php" || method != "system/keyswap" || diff != "" {
 			t.Errorf("%s %s %v\n%s", request.URL, method, err, diff)
 		}

@@ -35,10 +35,12 @@ const (
 	ReasonNotPublished    = "not-published"    // not granted to this peer
 	ReasonParameters      = "too-few-parameters"
 	ReasonSigningFailed   = "signing-failed" // the answer could not be signed or sealed
+	ReasonRelayed         = "relayed"        // passed on, by a Relay, to the Moodle behind, which answered
+	ReasonNoAnswer        = "no-answer"      // passed on to it in vain
 )
 
-// Event is what became of one request to a Server. It holds no secrets: no
-// parameters, tokens or keys.
+// Event is what became of one request to a Server or Relay. It holds no
+// secrets: no parameters, tokens or keys.
 type Event struct {
 	Addr     netip.Addr
 	Claimed  string        // the wwwroot that the envelope claims, unchecked, at most 255 bytes; may be empty

@@ -36,6 +36,8 @@ type Fault struct {
 	// Unauthenticated is set on a fault that a Client received outside any
 	// envelope: anybody between us and the peer may have written it.
 	Unauthenticated bool
+
+	proof *Signed // the answer that a Client found it in, if that is authenticated
 }
 
 // Error quotes the text, which is the peer's.

@@ -14,20 +14,41 @@ import (
 // shared folder, one wins and the others read what it wrote.
 func createFile(name string, content []byte, mode os.FileMode) error {
 	dir := filepath.Dir(name)
-	temp, err := os.CreateTemp(dir, ".new-*") // mode 0600
+	temp, err := writeTemp(dir, content, mode)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp.Name())
-	_, err = temp.Write(content)
-	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Link(temp.Name(), name); err != nil {
+	defer os.Remove(temp)
+	if err := os.Link(temp, name); err != nil {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// replaceFile makes a file or takes the place of one, all at once.
+func replaceFile(name string, content []byte, mode os.FileMode) error {
+	dir := filepath.Dir(name)
+	temp, err := writeTemp(dir, content, mode)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temp, name); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return syncDir(dir)
+}
+
+// writeTemp writes a file under a name of its own.
+func writeTemp(dir string, content []byte, mode os.FileMode) (name string, err error) {
+	temp, err := os.CreateTemp(dir, ".new-*") // mode 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = temp.Write(content)
+	if err = errors.Join(err, temp.Chmod(mode), ownAsDir(temp.Name(), dir), temp.Sync(), temp.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(temp.Name()))
+	}
+	return temp.Name(), nil
 }
 
 // syncDir makes a new name in dir survive a power cut.
@@ -50,6 +71,16 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 
 // maxFile bounds the files of keys and pins, in bytes.
 const maxFile = 64 << 10
+
+// readUpTo reads a file of at most limit bytes.
+func readUpTo(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f, limit)
+}
 
 func readFile(name string) ([]byte, fs.FileInfo, error) {
 	f, err := os.Open(name)

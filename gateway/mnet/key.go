@@ -15,6 +15,7 @@ import (
 	"io/fs"
 	"math/big"
 	"slices"
+	"sync"
 	"time"
 
 	"jumpgate/gateway"
@@ -29,6 +30,7 @@ const DefaultLifetime = 365 * 24 * time.Hour
 type Key struct {
 	certificate *gateway.Certificate
 	private     *rsa.PrivateKey
+	derived     sync.Map // label -> [32]byte
 }
 
 var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
@@ -198,10 +200,14 @@ func (k *Key) PEM() []byte {
 // Derive returns a secret for one purpose, named by label, that all gateways
 // with this key share: HKDF-SHA-256 (RFC 5869) over the private key.
 func (k *Key) Derive(label string) [32]byte {
+	if known, ok := k.derived.Load(label); ok {
+		return known.([32]byte)
+	}
 	secret, err := hkdf.Key(sha256.New, x509.MarshalPKCS1PrivateKey(k.private), nil, "jumpgate "+label, 32)
 	if err != nil {
 		panic("mnet: HKDF-SHA-256 has no 32 bytes: " + err.Error()) // cannot happen
 	}
+	k.derived.Store(label, [32]byte(secret))
 	return [32]byte(secret)
 }
 

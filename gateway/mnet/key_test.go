@@ -133,7 +133,7 @@ func TestAnOldPeersKeyOf1024BitsWorks(t *testing.T) {
 func TestAKeyDoesNotPrintItsSecret(t *testing.T) {
 	key := recordedKey(t, "idp")
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-		for _, v := range []any{key, &Server{Keys: []*Key{key}}, Client{Key: key}} {
+		for _, v := range []any{key, &Server{Keys: keysOf(key)}, Client{Keys: keysOf(key)}} {
 			if s := fmt.Sprintf(format, v); strings.Contains(s, key.private.D.String()) || strings.Contains(s, key.private.Primes[0].String()) {
 				t.Errorf("%s of %T tells the private key", format, v)
 			}

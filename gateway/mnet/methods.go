@@ -69,7 +69,7 @@ var unimplemented = []string{"system/methodSignature", "system/methodHelp", "sys
 // keyswap tells our certificate. The caller's, which it brings along, is not
 // looked at: nothing about a plain message can be trusted.
 func (s *Server) keyswap(context.Context, *Call) (Value, error) {
-	return s.Keys[0].Certificate().PEM(), nil
+	return s.Keys()[0].Certificate().PEM(), nil
 }
 
 func (s *Server) listServices(_ context.Context, c *Call) (Value, error) {

@@ -19,12 +19,16 @@ import (
 
 // Pins holds the certificates of the peers of a site: those that the
 // configuration holds, and those that were fetched once and are pinned to a
-// file each. It never replaces a pinned certificate; an administrator does, by
-// removing the file. It may be used by many goroutines at once.
+// file each. A pinned certificate gives way to one that its own key vouches
+// for (section 3.5); any other change is an administrator's, in the
+// configuration or by removing the file. It may be used by many goroutines at
+// once.
 type Pins struct {
 	Dir   string                                                             // must exist; the files are PEM and no secret
 	Fetch func(context.Context, *gateway.Peer) (*gateway.Certificate, error) // Client.FetchCertificate
 	Log   *slog.Logger                                                       // for new pins; nil for slog.Default()
+
+	Chains Chains // where the gateways of the site share refreshes; nil for files alone
 
 	mu   sync.Mutex
 	pins map[gateway.Wwwroot]*pin
@@ -44,14 +48,31 @@ type pin struct {
 	cert   *gateway.Certificate
 	failed time.Time // when the last attempt to fetch failed
 	err    error     // how
+
+	chain  chain                // of refreshes
+	from   gateway.Fingerprint  // the pinned certificate that latest was reached from
+	latest *gateway.Certificate // nil before the first look
+	looked time.Time            // when what is kept was read last because of a doubt
+	asked  time.Time            // when the peer was asked last
 }
 
-// Certificate returns the certificate of peer: its configured one, or the
-// pinned one, or, the first time, the one that Fetch returns. Fetching happens
-// at most once at a time and every 30 seconds for each peer, and takes at most
-// 10 seconds; in between, the error of the last attempt is returned again. A
-// pin that contradicts peer.Fingerprint is an error that names both.
+// Certificate returns the certificate that peer has now: the pinned one, or
+// the one that its refreshes led to. See pinned for errors.
 func (p *Pins) Certificate(ctx context.Context, peer *gateway.Peer) (*gateway.Certificate, error) {
+	cert, err := p.pinned(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
+	return p.latest(ctx, peer, cert), nil
+}
+
+// pinned returns the certificate that trust in peer begins with: its
+// configured one, or the pinned one, or, the first time, the one that Fetch
+// returns. Fetching happens at most once at a time and every 30 seconds for
+// each peer, and takes at most 10 seconds; in between, the error of the last
+// attempt is returned again. A pin that contradicts peer.Fingerprint is an
+// error that names both.
+func (p *Pins) pinned(ctx context.Context, peer *gateway.Peer) (*gateway.Certificate, error) {
 	if peer.Certificate != nil {
 		return peer.Certificate, checkPin(peer.Certificate, peer, "the configuration")
 	}
@@ -124,12 +145,15 @@ func checkPin(cert *gateway.Certificate, peer *gateway.Peer, where string) error
 
 // obtain reads the pinned certificate or fetches and pins one.
 func (p *Pins) obtain(ctx context.Context, peer *gateway.Peer) (*gateway.Certificate, error) {
-	cert, err := p.load(peer)
+	cert, err := p.read(peer)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return cert, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
+	if cert := p.baseOf(ctx, peer); cert != nil {
+		return cert, nil
+	}
 	if cert, err = p.Fetch(ctx, peer); err != nil {
 		return nil, err
 	}
@@ -140,26 +164,37 @@ func (p *Pins) obtain(ctx context.Context, peer *gateway.Peer) (*gateway.Certifi
 	header := fmt.Sprintf("MNet certificate of %s\n%s\n", peer.Wwwroot, cert.Fingerprint())
 	switch err := createFile(file, []byte(header+cert.PEM()), 0o644); {
 	case errors.Is(err, fs.ErrExist): // another process was faster: what it pinned holds
-		return p.load(peer)
+		return p.read(peer)
 	case err != nil:
 		return nil, fmt.Errorf("pin the certificate of %s: %w", peer.Wwwroot, err)
 	}
-	log := p.Log
-	if log == nil {
-		log = slog.Default()
-	}
-	log.InfoContext(ctx, "pinned the certificate of a peer",
+	p.logger().InfoContext(ctx, "pinned the certificate of a peer",
 		"peer", peer.Wwwroot.String(), "fingerprint", cert.Fingerprint().String(), "file", file)
 	return cert, nil
 }
 
-func (p *Pins) load(peer *gateway.Peer) (*gateway.Certificate, error) {
+// baseOf returns the certificate with the configured fingerprint, from what is
+// kept of the peer's refreshes: the peer itself does not have it any more.
+func (p *Pins) baseOf(ctx context.Context, peer *gateway.Peer) *gateway.Certificate {
+	for _, b := range p.kept(ctx, peer) {
+		c, err := parseChain(b)
+		if err != nil {
+			continue
+		}
+		if certs, err := c.walk(peer, peer.Fingerprint); err == nil {
+			return certs[0]
+		}
+	}
+	return nil
+}
+
+func (p *Pins) read(peer *gateway.Peer) (*gateway.Certificate, error) {
 	file := p.held(peer)
 	b, _, err := readFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("pinned certificate: %w", err)
 	}
-	cert, err := parseCertificateOf(b, peer.Names()...)
+	cert, err := parseCertificateOf(peer, b)
 	if err != nil {
 		return nil, fmt.Errorf("pinned certificate %s: %w", file, err)
 	}

@@ -37,15 +37,24 @@ var ErrReplayed = errors.New("the message was received before")
 type Server struct {
 	Site gateway.Wwwroot
 
-	// Keys of the site: the current one, then archived ones, at least one. A
-	// call sealed for an archived key gets fault 7025 with the current
-	// certificate, signed with the archived key (section 3.5).
-	Keys []*Key
+	// Keys returns the keys of the site: the current one, then archived ones,
+	// at least one. A call sealed for an archived key gets fault 7025 with the
+	// current certificate, signed with the archived key (section 3.5), which
+	// is the one that Moodle's and Mahara's clients verify it with. It gets it
+	// before its own signature is judged: two sites that change their keys at
+	// the same time could never tell one another otherwise.
+	Keys func() []*Key
 
 	// Peer returns the peer that a wwwroot means, and its pinned certificate:
 	// a nil peer is unknown, a nil certificate not there yet. It should not
 	// take longer than a look into memory or a file for peers that call often.
 	Peer func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error)
+
+	// Refresh returns the certificate that a peer has changed to, when a
+	// signature does not fit the one that Peer returned; nil if there is no
+	// other that can be trusted. It decides itself how often it asks the peer.
+	// May be nil.
+	Refresh func(context.Context, *gateway.Peer, *gateway.Certificate) (*gateway.Certificate, error)
 
 	Methods []Method                       // besides the built-in system/keyswap, listServices and listMethods
 	Replays Replays                        // nil lets replays of Methods without ChecksReplay pass
@@ -107,7 +116,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(r.Context(), callTime)
 	defer cancel()
-	x := &exchange{Server: s, event: Event{Addr: s.Addr(r), Status: http.StatusOK, Reason: ReasonOK}}
+	x := &exchange{Server: s, keys: s.Keys(), event: Event{Addr: s.Addr(r), Status: http.StatusOK, Reason: ReasonOK}}
 	doc, ok := x.read(w, r)
 	var answer []byte
 	if ok {
@@ -130,6 +139,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type exchange struct {
 	*Server
 	event  Event
+	keys   []*Key               // of ours, as they were when the request came
 	cert   *gateway.Certificate // the peer's
 	key    *Key                 // of ours that signs the answer
 	sealed bool
@@ -241,10 +251,10 @@ func (x *exchange) refuseSigned(ctx context.Context, signed *Signed) []byte {
 	if x.event.Peer = peer; peer == nil {
 		return x.unknownPeer(ctx)
 	}
-	if !x.allowed() {
+	if !x.allowed(1) {
 		return nil
 	}
-	x.signed, x.key = true, x.Keys[0]
+	x.signed, x.key = true, x.keys[0]
 	return x.fault(ctx, FaultPlaintext, plaintextText, ReasonNotSealed, nil)
 }
 
@@ -252,9 +262,9 @@ func (x *exchange) unknownPeer(ctx context.Context) []byte {
 	return x.fault(ctx, FaultUnknownPeer, "This site does not know the wwwroot "+x.event.Claimed+".", ReasonUnknownPeer, nil)
 }
 
-// allowed asks the budget for the work on this exchange.
-func (x *exchange) allowed() bool {
-	if x.budget.allow(x.caller(), x.Now()) {
+// allowed asks the budget for the work of opening with n keys.
+func (x *exchange) allowed(n int) bool {
+	if n == 0 || x.budget.allow(x.caller(), n, x.Now()) {
 		return true
 	}
 	return x.httpError(http.StatusServiceUnavailable, ReasonBudget, nil)
@@ -278,23 +288,61 @@ func (x *exchange) open(ctx context.Context, sealed *Sealed) []byte {
 	case cert == nil:
 		return x.fault(ctx, FaultNoCertificate, "This site has no certificate of "+sealed.Wwwroot+" yet.", ReasonNoCertificate, nil)
 	}
-	if !x.allowed() {
-		return nil
-	}
-	var opened Opened
-	if !x.budget.work(ctx, func() { opened, err = sealed.Open(x.Keys...) }) {
-		x.httpError(http.StatusServiceUnavailable, ReasonBusy, nil)
+	opened, err, ok := x.unseal(ctx, sealed)
+	if !ok {
 		return nil
 	}
 	if err != nil {
 		return x.fault(ctx, FaultNotOpened, "No key of this site opens the message. Fetch its certificate again.", ReasonNotOpened, nil)
 	}
-	x.sealed, x.key = true, x.Keys[opened.Key]
+	x.sealed, x.key = true, x.keys[opened.Key]
+	if opened.Key > 0 {
+		x.signed = true
+		return x.fault(ctx, FaultNewKey, x.keys[0].Certificate().PEM(), ReasonOldKey, nil)
+	}
 	if rootOf(opened.Plaintext) != "signedmessage" {
 		return x.fault(ctx, FaultNotSigned, notSignedText, ReasonNotSigned, nil)
 	}
 	x.signed = true
 	return x.verify(ctx, opened)
+}
+
+// unseal opens a message with the current key or, if the budget allows that
+// too, with the archived ones. ok is false if there is no room for the work.
+func (x *exchange) unseal(ctx context.Context, sealed *Sealed) (opened Opened, err error, ok bool) {
+	from := 0
+	for _, keys := range [][]*Key{x.keys[:1], x.keys[1:]} {
+		if !x.allowed(len(keys)) {
+			return opened, nil, false
+		}
+		if !x.budget.work(ctx, func() { opened, err = sealed.Open(keys...) }) {
+			return opened, nil, x.httpError(http.StatusServiceUnavailable, ReasonBusy, nil)
+		}
+		if err == nil {
+			opened.Key += from
+			return opened, nil, true
+		}
+		from += len(keys)
+	}
+	return opened, err, true
+}
+
+// verified reports whether the peer signed the message: with the key that is
+// known or, if it has changed that, with the one it has now.
+func (x *exchange) verified(ctx context.Context, signed *Signed) bool {
+	if signed.Verify(x.cert) == nil {
+		return true
+	}
+	if x.Refresh == nil {
+		return false
+	}
+	cert, err := x.Refresh(ctx, x.event.Peer, x.cert)
+	if cert == nil || signed.Verify(cert) != nil {
+		x.event.Err = err
+		return false
+	}
+	x.cert = cert
+	return true
 }
 
 // verify answers an opened message: from here on answers are signed and
@@ -307,17 +355,14 @@ func (x *exchange) verify(ctx context.Context, opened Opened) []byte {
 	case signed.Wwwroot != x.event.Claimed:
 		return x.fault(ctx, FaultBadSignature, badSignatureText, ReasonWwwrootMismatch, nil)
 	}
-	if err := signed.Verify(x.cert); err != nil {
-		return x.fault(ctx, FaultBadSignature, badSignatureText, ReasonBadSignature, nil)
+	if !x.verified(ctx, signed) {
+		return x.fault(ctx, FaultBadSignature, badSignatureText, ReasonBadSignature, x.event.Err)
 	}
 	if off := x.Now().Sub(signed.Timestamp); off.Abs() > x.Window {
 		return x.fault(ctx, FaultUnknown, "The timestamp of the message is more than "+x.Window.String()+
 			" off. Set the clocks of both sites.", ReasonTimestamp, nil)
 	}
 	x.event.Verified = true
-	if opened.Key > 0 {
-		return x.fault(ctx, FaultNewKey, x.Keys[0].Certificate().PEM(), ReasonOldKey, nil)
-	}
 	method, params, err := DecodeCall(signed.Payload)
 	if err != nil {
 		return x.fault(ctx, FaultUnknown, "The call is not XML-RPC.", ReasonMalformed, err)

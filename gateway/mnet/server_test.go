@@ -70,7 +70,7 @@ func newSite(t testing.TB) *site {
 	}
 	s.Server = &Server{
 		Site: wwwroot(t, "http://idp.test:8080"),
-		Keys: []*Key{recordedKey(t, "idp"), recordedKey(t, "sp2-old")},
+		Keys: keysOf(recordedKey(t, "idp"), recordedKey(t, "sp2-old")),
 		Peer: func(_ context.Context, name string) (*gateway.Peer, *gateway.Certificate, error) {
 			if name == "http://broken.test" {
 				return nil, nil, errors.New("secret detail")
@@ -151,8 +151,8 @@ func (s *site) read(body []byte, to string) (packed string, v Value, err error) 
 		}
 		by := "signed"
 		switch {
-		case signed.Verify(s.Keys[0].Certificate()) == nil:
-		case signed.Verify(s.Keys[1].Certificate()) == nil:
+		case signed.Verify(s.Keys()[0].Certificate()) == nil:
+		case signed.Verify(s.Keys()[1].Certificate()) == nil:
 			by = "signed with the old key"
 		default:
 			s.t.Error("an answer is signed by somebody else")
@@ -236,7 +236,7 @@ func TestRecordedErrorsAreAnsweredAsRecorded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t)
-			s.Keys = s.Keys[:1]
+			s.Keys = keysOf(s.Keys()[0])
 			s.Window = 24 * time.Hour
 			recorded := readCapture(t, name+"/response.xml")
 			w, _ := s.post(readCapture(t, name+"/request.xml"), home)
@@ -456,11 +456,17 @@ func TestACallForAnArchivedKeyGetsTheNewOne(t *testing.T) {
 	w, event := s.post(doc, home)
 	packed, _, err := s.read(w.Body.Bytes(), "sp")
 	fault, ok := errors.AsType[*Fault](err)
-	if !ok || fault.Code != FaultNewKey || fault.String != s.Keys[0].Certificate().PEM() || event.Reason != ReasonOldKey {
+	if !ok || fault.Code != FaultNewKey || fault.String != s.Keys()[0].Certificate().PEM() || event.Reason != ReasonOldKey {
 		t.Errorf("%v for reason %s", err, event.Reason)
 	}
 	if packed != "signed with the old key and sealed" {
 		t.Errorf("packed as %s: the caller can only verify the old key", packed)
+	}
+
+	// Before its own signature is judged, since that key may be new as well.
+	doc = envelope(t, EncodeCall(echo, "x"), recordedKey(t, "stranger"), recordedKey(t, "sp2-old"), wwwroot(t, "http://sp.test:8090"), s.now)
+	if _, event := s.post(doc, home); event.Reason != ReasonOldKey || event.Verified {
+		t.Errorf("signed by a key that is not known: reason %s, verified %t", event.Reason, event.Verified)
 	}
 }
 
@@ -548,8 +554,9 @@ func TestAFloodIsStoppedBeforeItCostsWork(t *testing.T) {
 	works("before the flood", "http://sp.test:8090", "sp", home)
 
 	const attacker = "203.0.113.9:1"
-	if served := flood("http://sp.test:8090", attacker, 200); served != pairAllowance.burst {
-		t.Errorf("one address got %d of 200 calls through, want %d", served, pairAllowance.burst)
+	// Each costs one operation for every key of the site.
+	if served, want := flood("http://sp.test:8090", attacker, 200), pairAllowance.burst/len(s.Keys()); served != want {
+		t.Errorf("one address got %d of 200 calls through, want %d", served, want)
 	}
 	works("in a flood from one address,", "http://sp.test:8090", "sp", home)
 	works("in a flood that claims another peer, from the same address,", "http://sp2.test", "sp2", attacker)
@@ -592,7 +599,7 @@ func TestTablesOfTheBudgetAreBounded(t *testing.T) {
 	b := newBudget()
 	for i := range 2 * budgetEntries {
 		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		b.allow(caller{addr, fmt.Sprint(i)}, now)
+		b.allow(caller{addr, fmt.Sprint(i)}, 1, now)
 		b.prove(caller{addr, fmt.Sprint(i)}, now)
 	}
 	for name, n := range map[string]int{
@@ -602,7 +609,7 @@ func TestTablesOfTheBudgetAreBounded(t *testing.T) {
 			t.Errorf("%d %s", n, name)
 		}
 	}
-	b.allow(caller{netip.MustParseAddr("192.0.2.1"), "x"}, now.Add(25*time.Hour))
+	b.allow(caller{netip.MustParseAddr("192.0.2.1"), "x"}, 1, now.Add(25*time.Hour))
 	if n := len(b.proven.entries) + len(b.pairs.entries) + len(b.addrs.entries) + len(b.peers.entries); n != 3 {
 		t.Errorf("%d entries are left a day later", n)
 	}
@@ -626,7 +633,7 @@ func TestPublicKeyServesTheCertificate(t *testing.T) {
 	key := recordedKey(t, "idp")
 	for _, method := range []string{"GET", "HEAD", "POST"} {
 		w := httptest.NewRecorder()
-		PublicKey(key).ServeHTTP(w, httptest.NewRequest(method, "/mnet/publickey.php", nil))
+		PublicKey(func() *Key { return key }).ServeHTTP(w, httptest.NewRequest(method, "/mnet/publickey.php", nil))
 		want := map[string]string{"GET": key.Certificate().PEM()}[method]
 		if method == "POST" {
 			if w.Code != 405 || w.Header().Get("Allow") != "GET, HEAD" {

@@ -73,7 +73,8 @@ func (w *Web) remember(ctx context.Context, session string, id gateway.Identity)
 
 // cacheKey hides the session id: who reads our Redis gets no session.
 func (w *Web) cacheKey(session string) string {
-	mac := hmac.New(sha256.New, w.o.CacheKey[:])
+	secret := w.o.CacheKey()
+	mac := hmac.New(sha256.New, secret[:])
 	mac.Write([]byte(session))
 	return hex.EncodeToString(mac.Sum(nil))
 }

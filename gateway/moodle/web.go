@@ -41,9 +41,9 @@ type WebOptions struct {
 
 	MFA bool // the site uses tool_mfa
 
-	Cache    Cache         // optional
-	CacheTTL time.Duration // at most a minute, which is the default
-	CacheKey [32]byte      // secret under which session ids become keys
+	Cache    Cache           // optional
+	CacheTTL time.Duration   // at most a minute, which is the default
+	CacheKey func() [32]byte // secret under which session ids become keys; required with Cache
 
 	Now func() time.Time // default time.Now
 }

@@ -260,7 +260,7 @@ func (m *memory) Forget(_ context.Context, key string) error {
 func TestWebRemembersWhoIsLoggedInForAMinute(t *testing.T) {
 	s, cache, now := &standIn{userID: 3}, &memory{values: map[string][]byte{}}, time.Unix(testNow, 0)
 	w := web(t, s, func(o *WebOptions) {
-		o.Cache, o.CacheTTL, o.CacheKey = cache, time.Hour, [32]byte{1}
+		o.Cache, o.CacheTTL, o.CacheKey = cache, time.Hour, func() [32]byte { return [32]byte{1} }
 		o.Now = func() time.Time { return now }
 	})
 	expect := func(what string, requests int, want gateway.Identity) {
@@ -311,7 +311,7 @@ func TestWebRemembersWhoIsLoggedInForAMinute(t *testing.T) {
 
 func TestWebReportsACacheThatFails(t *testing.T) {
 	broken := &memory{values: map[string][]byte{}, err: errors.New("redis is down")}
-	w := web(t, &standIn{userID: 3}, func(o *WebOptions) { o.Cache = broken })
+	w := web(t, &standIn{userID: 3}, func(o *WebOptions) { o.Cache, o.CacheKey = broken, func() [32]byte { return [32]byte{1} } })
 	if id, err := w.Identity(t.Context(), testBrowser); err == nil || id != (gateway.Identity{}) {
 		t.Errorf("%+v, %v", id, err)
 	}

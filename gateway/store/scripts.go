@@ -16,8 +16,15 @@ var (
 	claimLua string
 	//go:embed end.lua
 	endLua string
+	//go:embed key.lua
+	keyLua string
+	//go:embed changekey.lua
+	changeKeyLua string
 
 	scriptSave  = redis.NewScript(saveLua)
 	scriptClaim = redis.NewScript(claimLua)
 	scriptEnd   = redis.NewScript(endLua)
+
+	scriptKey       = redis.NewScript(keyLua)
+	scriptChangeKey = redis.NewScript(changeKeyLua)
 )

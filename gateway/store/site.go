@@ -28,6 +28,8 @@ const (
 	kindNew     = "new"      // sorted set: sessions by the time they end
 	kindNewFrom = "new:"     // + client address: the same for one address
 	kindCache   = "cache:"   // + name and key of a Cache
+	kindKey     = "key:"     // + agreed, gateways, sealed: the MNet key of the site
+	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
 )
 
 func (s *Site) key(kind, rest string) string { return s.prefix + kind + rest }

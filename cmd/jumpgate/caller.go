@@ -1,0 +1,43 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"jumpgate/gateway/config"
+	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/store"
+)
+
+// caller returns what calls a site's peers, and begins to fetch the
+// certificates that nobody has pinned yet.
+func (g *instance) caller(s *config.Site, keys *mnet.Keyring, state *store.Site, dir string) *mnet.Caller {
+	caller := newCaller(s, keys, state, dir, g.log)
+	g.background.Go(func() {
+		for _, peer := range s.Peers.Peers() {
+			if peer.Certificate != nil || g.ctx.Err() != nil {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(g.ctx, 15*time.Second)
+			if _, err := caller.Pins.Certificate(ctx, peer); err != nil && g.ctx.Err() == nil {
+				g.log.LogAttrs(ctx, slog.LevelWarn, "a peer has no certificate yet: its learners cannot land until it answers",
+					slog.String("peer", peer.Wwwroot.String()), slog.Any("error", err))
+			}
+			cancel()
+		}
+	})
+	return caller
+}
+
+// newCaller returns what calls a site's peers. state may be nil.
+func newCaller(s *config.Site, keys *mnet.Keyring, state *store.Site, dir string, log *slog.Logger) *mnet.Caller {
+	client := &mnet.Client{Keys: keys.Keys, Site: s.Wwwroot, HTTP: &http.Client{Timeout: time.Minute}}
+	pins := &mnet.Pins{Dir: filepath.Join(dir, "peers"), Fetch: client.FetchCertificate, Log: log}
+	if state != nil {
+		pins.Chains = state
+	}
+	return &mnet.Caller{Client: client, Pins: pins}
+}

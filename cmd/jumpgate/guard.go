@@ -1,0 +1,45 @@
+package main
+
+import (
+	"net/http"
+	"time"
+
+	"jumpgate/gateway/config"
+	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/proxy"
+	"jumpgate/idp"
+	"jumpgate/sp"
+	"jumpgate/web"
+)
+
+// guarded puts together what answers at the public address of a site whose
+// Moodle makes the tokens itself. The keys only sign cookies of our own.
+func (g *instance) guarded(s *config.Site, trust proxy.Trust, keys *mnet.Keyring) (*web.Site, error) {
+	behind, err := g.behind(s, trust)
+	if err != nil {
+		return nil, err
+	}
+	g.log.Info("guard mode: the Moodle behind makes the tokens; who may jump, and the logout at other sites, are its own affair",
+		"site", s.Wwwroot.String())
+	g.log.Warn("guard mode changes nothing about this: learners who are not logged in take Moodle's redirects, "+
+		"a logout waits for sites that do not answer, and a token can be used again for 30 seconds",
+		"site", s.Wwwroot.String())
+	return &web.Site{
+		Wwwroot: s.Wwwroot,
+		Proxy:   behind,
+		Aliases: s.Aliases,
+		Guard:   idp.NewGuard(s.Wwwroot, s.Peers, s.Aliases...),
+		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
+		RPC: &mnet.Relay{
+			Peers: s.Peers,
+			Forward: func(w http.ResponseWriter, r *http.Request, look func(*http.Response)) {
+				behind.Serve(w, r, func(_ http.ResponseWriter, _ *http.Request, res *http.Response) bool {
+					look(res)
+					return false
+				})
+			},
+			Addr:    trust.Client,
+			Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+		},
+	}, nil
+}

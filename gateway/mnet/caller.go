@@ -1,0 +1,51 @@
+package mnet
+
+import (
+	"context"
+	"errors"
+
+	"jumpgate/gateway"
+)
+
+// Caller calls the methods of a site's peers with the certificates that Pins
+// holds, and follows them when they change their keys.
+type Caller struct {
+	Client *Client
+	Pins   *Pins
+}
+
+// Call is Client.Call. A peer that answers with a new key which it signed with
+// the one that is known is asked once more (section 3.5).
+func (c *Caller) Call(ctx context.Context, peer *gateway.Peer, method string, params ...Value) (Value, error) {
+	cert, err := c.Pins.Certificate(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.Client.Call(ctx, peer, cert, method, params...)
+	fault, ok := errors.AsType[*Fault](err)
+	if !ok || fault.Code != FaultNewKey {
+		return v, err
+	}
+	cert, accepted := c.Pins.accept(ctx, peer, fault)
+	if accepted != nil {
+		return nil, accepted
+	}
+	return c.Client.Call(ctx, peer, cert, method, params...)
+}
+
+// Refresh returns the certificate that a peer has changed to, or nil if it has
+// not: from what the other gateways of the site know or, at most once a minute,
+// from the peer. Any call that is sealed for a key which the peer has archived
+// would do; system/listServices is the one that stock peers make.
+func (c *Caller) Refresh(ctx context.Context, peer *gateway.Peer, known *gateway.Certificate) (*gateway.Certificate, error) {
+	cert, ask, err := c.Pins.changed(ctx, peer, known)
+	if cert != nil || !ask || err != nil {
+		return cert, err
+	}
+	_, err = c.Client.Call(ctx, peer, known, "system/listServices")
+	fault, ok := errors.AsType[*Fault](err)
+	if !ok || fault.Code != FaultNewKey {
+		return nil, err
+	}
+	return c.Pins.accept(ctx, peer, fault)
+}

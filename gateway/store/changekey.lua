@@ -1,0 +1,16 @@
+-- Changes the key that the gateways of a site have agreed on. Answers 1 if it
+-- is the new one now, else 0.
+-- KEYS: 1 agreed key, 2 sealed keys
+-- ARGV: 1 from, 2 to, 3 the new key, sealed, or nothing
+local agreed = redis.call('GET', KEYS[1])
+if agreed and agreed ~= ARGV[1] and agreed ~= ARGV[2] then
+  return 0
+end
+if agreed ~= ARGV[2] then
+  redis.call('SET', KEYS[1], ARGV[2])
+  redis.call('DEL', KEYS[2]) -- whoever comes late needs the agreed one alone
+end
+if ARGV[3] ~= '' then
+  redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+end
+return 1
