@@ -42,8 +42,9 @@ func (a Application) RPCPath() string {
 
 // Services of MNet that Jumpgate knows (protocol page, section 5.2).
 const (
-	ServiceSSOIDP = "sso_idp"
-	ServiceSSOSP  = "sso_sp"
+	ServiceSSOIDP    = "sso_idp"
+	ServiceSSOSP     = "sso_sp"
+	ServiceMnetEnrol = "mnet_enrol"
 )
 
 // Peer is a remote host on the allowlist.

@@ -145,9 +145,6 @@ func (c keyImportCommand) Run(t *terminal) error {
 	return sayKey(t.stdout, d.keys, before)
 }
 
-// maxKeyFile is far above any key.
-const maxKeyFile = 64 << 10
-
 func (c keyImportCommand) read(t *terminal, d *desk) (*mnet.Key, error) {
 	if c.File != "-" {
 		return mnet.LoadKey(c.File, d.site.Wwwroot, d.site.Aliases...)

@@ -25,6 +25,8 @@ type commands struct {
 	Check   checkCommand   `cmd:"" help:"Say where a jump would land, or which rule refuses it."`
 	Session sessionCommand `cmd:"" help:"Look into Moodle's sessions."`
 	Key     keyCommand     `cmd:"" help:"Show, change, import or export the MNet key of a site."`
+	Mnet    mnetCommand    `cmd:"" help:"Find out why a peer does not talk: look inside messages, call methods."`
+	Enrol   enrolCommand   `cmd:"" help:"Enrol learners in courses of a peer."`
 	Config  configCommand  `cmd:"" help:"Check or print a configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -113,15 +115,23 @@ func (t *terminal) report(err error, hint string) {
 		return
 	}
 	fmt.Fprintf(t.stderr, "jumpgate: error: %v\n", err)
-	if hinted, ok := errors.AsType[interface {
-		error
-		Hint() string
-	}](err); ok && hinted.Hint() != "" {
-		hint = hinted.Hint()
+	if known := hintOf(err); known != "" {
+		hint = known
 	}
 	if hint != "" {
 		fmt.Fprintf(t.stderr, "jumpgate: hint: %s\n", hint)
 	}
+}
+
+// hintOf returns what an error says is to be done about it, or "".
+func hintOf(err error) string {
+	if hinted, ok := errors.AsType[interface {
+		error
+		Hint() string
+	}](err); ok {
+		return hinted.Hint()
+	}
+	return ""
 }
 
 // errQuiet ends a command with exit code 1 when all has been said.

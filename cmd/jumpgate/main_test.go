@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,7 +23,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestCommands runs the scripts with the real program. They find free ports
-// in PORT and ADMIN, and a site that answers every page in UPSTREAM.
+// in PORT and ADMIN, a site that answers every page in UPSTREAM, and recorded
+// messages in CAPTURES.
 func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -34,6 +36,11 @@ func TestCommands(t *testing.T) {
 			}))
 			env.Defer(upstream.Close)
 			env.Setenv("UPSTREAM", upstream.URL)
+			recorded, err := filepath.Abs(captures)
+			if err != nil {
+				return err
+			}
+			env.Setenv("CAPTURES", recorded)
 			for _, name := range []string{"PORT", "ADMIN", "OTHER"} {
 				l, err := net.Listen("tcp", "127.0.0.1:0")
 				if err != nil {

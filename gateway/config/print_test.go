@@ -27,19 +27,20 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 	block := "    peers:\n      - wwwroot: https://sp.example.org\n        certificate: |\n" +
 		regexp.MustCompile(`(?m)^`).ReplaceAllString(string(pairs().spCert), "          ") + "\n"
 	for name, file := range map[string]string{
-		"little":                      minimal,
-		"everything":                  full,
-		"a certificate":               minimal + block,
-		"a cluster":                   "redis: {addresses: [a, b], cluster: true}" + minimal,
-		"Redis over TLS":              "redis: rediss://a" + minimal,
-		"a token":                     minimal + "    identity: {token_file: password}\n",
-		"a Redis of Moodle's":         minimal + "    identity: {redis: {url: 'redis://b', password_file: password}}\n",
-		"texts that look otherwise":   minimal + "    identity: {redis: 'redis://b', prefix: 'true', cookie: '4.5'}\n",
-		"a text like a comment":       minimal + "    identity: {redis: 'redis://b', prefix: ' #'}\n",
-		"a text like an alias":        minimal + "    identity: {redis: 'redis://b', prefix: '*a'}\n",
-		"a text in another alphabet":  minimal + "    peers: [{wwwroot: 'https://a.example', name: 'Школа: «№1» \\ \"x\"'}]\n",
-		"usernames like other things": minimal + "    roam: {allow: ['*x', 'true', 'null', '~', '1e3', '#a', 'a:b', '-x', é, '\"b*', '[a', '0x1'], deny: []}\n",
-		"a text with a backslash":     minimal + "    peers: [{wwwroot: 'https://a.example', name: 'a\\nb: ''c'''}]\n",
+		"little":                     minimal,
+		"everything":                 full,
+		"a certificate":              minimal + block,
+		"a cluster":                  "redis: {addresses: [a, b], cluster: true}" + minimal,
+		"Redis over TLS":             "redis: rediss://a" + minimal,
+		"a token":                    minimal + "    identity: {token_file: password}\n",
+		"a Redis of Moodle's":        minimal + "    identity: {redis: {url: 'redis://b', password_file: password}}\n",
+		"texts that look otherwise":  minimal + "    identity: {redis: 'redis://b', prefix: 'true', cookie: '4.5'}\n",
+		"a text like a comment":      minimal + "    identity: {redis: 'redis://b', prefix: ' #'}\n",
+		"a text like an alias":       minimal + "    identity: {redis: 'redis://b', prefix: '*a'}\n",
+		"a text in another alphabet": minimal + "    peers: [{wwwroot: 'https://a.example', name: 'Школа: «№1» \\ \"x\"'}]\n",
+		"all services":               minimal + "    peers: [{wwwroot: 'https://a.example', publish: [], subscribe: [mnet_enrol, sso_sp, sso_idp]}]\n",
+		"a text with a backslash":    minimal + "    peers: [{wwwroot: 'https://a.example', name: 'a\\nb: ''c'''}]\n",
+		"usernames like others":      minimal + "    roam: {allow: ['*x', 'true', 'null', '~', '1e3', '#a', 'a:b', '-x', é, '\"b*', '[a', '0x1'], deny: []}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := load(t, file)

@@ -3,6 +3,7 @@ package mnet
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"jumpgate/gateway"
 )
@@ -28,7 +29,7 @@ func (c *Caller) Call(ctx context.Context, peer *gateway.Peer, method string, pa
 	}
 	cert, accepted := c.Pins.accept(ctx, peer, fault)
 	if accepted != nil {
-		return nil, accepted
+		return nil, fmt.Errorf("call %s of %s: %w", method, peer.Wwwroot, accepted)
 	}
 	return c.Client.Call(ctx, peer, cert, method, params...)
 }

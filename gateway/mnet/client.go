@@ -12,12 +12,15 @@ import (
 	"jumpgate/gateway"
 )
 
-// Client calls the methods of peers, and fetches their certificates.
+// Client calls the methods of peers, and fetches their certificates. It may be
+// used by many goroutines at once and must not be copied.
 type Client struct {
 	HTTP *http.Client     // nil for http.DefaultClient; redirects are never followed
 	Keys func() []*Key    // of our site: the current one signs, the archived ones open as well
 	Site gateway.Wwwroot  // who we are
 	Now  func() time.Time // nil for time.Now
+
+	answers seen
 }
 
 const (
@@ -31,8 +34,10 @@ const (
 // or, if it is marked Unauthenticated, one that anybody may have written. All
 // other errors say that there was no valid answer. An answer is valid if it is
 // sealed for us, signed with the pinned key, says the peer's wwwroot or the same
-// alias inside and outside, and is neither more than 15 seconds ahead of our
-// clock nor 5 minutes old.
+// alias inside and outside, is neither more than 15 seconds ahead of our clock
+// nor 5 minutes old, and was not given before. Nothing in it says which call it
+// answers: that an answer that never reached us answers a later call remains
+// possible where TLS does not protect the way.
 //
 // An authenticated fault 7025 carries the peer's new certificate (section
 // 3.5) and the proof that the holder of the pinned key sent it; see Caller.
@@ -106,6 +111,11 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 	if behind := asked.Sub(signed.Timestamp); behind > maxBehind {
 		return nil, fmt.Errorf("the answer is %s old", behind.Round(time.Second))
 	}
+	// Not earlier: anybody can seal something for us, and must not fill the
+	// memory.
+	if !c.answers.add(opened.Nonce) {
+		return nil, errors.New("the answer is a copy of an earlier one: somebody on the way replays it")
+	}
 	return signed, nil
 }
 
@@ -121,6 +131,9 @@ func unauthenticated(doc []byte, text string) error {
 	if fault, ok := errors.AsType[*Fault](err); ok {
 		fault.Unauthenticated = true
 		return fault
+	}
+	if err := noMessage(doc); err != nil {
+		return fmt.Errorf("%s: %w", text, err)
 	}
 	return errors.New(text)
 }
@@ -226,13 +239,23 @@ func (c *Client) do(ctx context.Context, method, url string, doc []byte, limit i
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered with HTTP status %d", url, response.StatusCode)
+		return nil, &StatusError{url, response.StatusCode}
 	}
 	body, err := readAll(response.Body, limit)
 	if err != nil {
 		return nil, fmt.Errorf("answer of %s: %w", url, err)
 	}
 	return body, nil
+}
+
+// StatusError is an answer with another HTTP status than 200.
+type StatusError struct {
+	URL    string
+	Status int
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("%s answered with HTTP status %d", e.URL, e.Status)
 }
 
 func (c *Client) now() time.Time {

@@ -2,6 +2,7 @@ package mnet
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
@@ -111,7 +112,7 @@ func TestAClientAcceptsValidAnswersOnly(t *testing.T) {
 		"a fault that is not sealed": {sign(fault, r.key, me, now), "fault 7021", true},
 		"plain":                      {ok, "not sealed", false},
 		"a plain fault":              {fault, "fault 7021", true},
-		"a page":                     {[]byte("<html><body>Login</body></html>"), "not sealed", false},
+		"a page":                     {[]byte("<html><body>Login</body></html>"), "not sealed: this is no message of MNet: it is a page", false},
 		"nothing":                    {nil, "not sealed", false},
 		"a proper fault":             {envelope(t, fault, r.key, sp, me, now), "fault 7021", false},
 		"no XML-RPC":                 {envelope(t, []byte("<x/>"), r.key, sp, me, now), "unexpected <x>", false},
@@ -131,6 +132,67 @@ func TestAClientAcceptsValidAnswersOnly(t *testing.T) {
 	}
 }
 
+func TestAClientTakesAnAnswerOnce(t *testing.T) {
+	r, c := newRemote(t), newClient(t)
+	now := time.Unix(1795336536, 0)
+	c.Now = func() time.Time { return now }
+	me := r.peer.Wwwroot
+	ask := func(answer []byte) (Value, error) {
+		r.answer = func(w http.ResponseWriter, _ *http.Request) { w.Write(answer) }
+		return c.Call(t.Context(), r.peer, r.key.Certificate(), "a/b")
+	}
+	signed, err := Sign(EncodeResponse("ok"), r.key, me, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, refusal := seal(t, signed, c.Keys()[0], me), envelope(t, EncodeFault(&Fault{Code: 1}), r.key, c.Keys()[0], me, now)
+	forged := envelope(t, EncodeResponse("ok"), recordedKey(t, "stranger"), c.Keys()[0], me, now)
+
+	if v, err := ask(answer); v != "ok" || err != nil {
+		t.Errorf("an answer: %v, %v", v, err)
+	}
+	now = now.Add(time.Minute)
+	if v, err := ask(answer); err == nil || !strings.Contains(err.Error(), "copy of an earlier one") {
+		t.Errorf("a replayed answer: %v, %v", v, err)
+	}
+	if v, err := ask(seal(t, signed, c.Keys()[0], me)); v != "ok" || err != nil {
+		t.Errorf("the same answer, sealed anew by the peer: %v, %v", v, err)
+	}
+	if _, err := ask(refusal); err == nil || !strings.Contains(err.Error(), "fault 1") {
+		t.Errorf("a fault: %v", err)
+	}
+	if _, err := ask(refusal); err == nil || !strings.Contains(err.Error(), "copy of an earlier one") {
+		t.Errorf("a replayed fault: %v", err)
+	}
+	for range 2 { // what anybody can send takes no room
+		if _, err := ask(forged); !errors.Is(err, ErrBadSignature) {
+			t.Errorf("a forged answer: %v", err)
+		}
+	}
+	if n := len(c.answers.recent); n != 3 {
+		t.Errorf("%d answers are remembered, not 3", n)
+	}
+}
+
+func TestTheMemoryOfAnswersIsBounded(t *testing.T) {
+	var s seen
+	nonce := func(i int) (n [32]byte) {
+		binary.BigEndian.PutUint32(n[:], uint32(i))
+		return n
+	}
+	for i := range 3 * seenAnswers {
+		if !s.add(nonce(i)) {
+			t.Fatalf("answer %d was there already", i)
+		}
+		if last := max(0, i-seenAnswers+1); s.add(nonce(last)) {
+			t.Fatalf("after answer %d, answer %d is forgotten", i, last)
+		}
+	}
+	if n := len(s.recent) + len(s.older); n > 2*seenAnswers {
+		t.Errorf("%d answers are kept", n)
+	}
+}
+
 func TestAClientFollowsNoRedirectAndTakesNoErrorPage(t *testing.T) {
 	r, c := newRemote(t), newClient(t)
 	for _, status := range []int{302, 307, 404, 500, 503} {
@@ -141,7 +203,7 @@ func TestAClientFollowsNoRedirectAndTakesNoErrorPage(t *testing.T) {
 			w.WriteHeader(status)
 		}
 		_, err := c.Call(t.Context(), r.peer, r.key.Certificate(), "a/b")
-		if _, isFault := errors.AsType[*Fault](err); err == nil || isFault || asked != 1 {
+		if refused, ok := errors.AsType[*StatusError](err); !ok || refused.Status != status || asked != 1 {
 			t.Errorf("status %d: %v after %d requests", status, err, asked)
 		}
 	}

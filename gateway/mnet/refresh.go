@@ -133,7 +133,7 @@ func (p *Pins) accept(ctx context.Context, peer *gateway.Peer, fault *Fault) (*g
 	}
 	offered, err := newKeyOf(peer, fault.proof.Payload)
 	if err != nil {
-		return nil, fmt.Errorf("new key of %s: %w", peer.Wwwroot, err)
+		return nil, fmt.Errorf("its new key: %w", err)
 	}
 	pinned, err := p.pinned(ctx, peer)
 	if err != nil {

@@ -110,10 +110,14 @@ const maxTimestamp = 253402300799
 func (s *Signed) Verify(c *gateway.Certificate) error {
 	digest := sha1.Sum(s.Payload)
 	if err := rsa.VerifyPKCS1v15(c.PublicKey, crypto.SHA1, digest[:], s.Signature); err != nil {
-		return errors.New("the signature was not made with the pinned key")
+		return ErrBadSignature
 	}
 	return nil
 }
+
+// ErrBadSignature reports that somebody else signed a message, or that it was
+// changed on the way.
+var ErrBadSignature = errors.New("the signature was not made with the pinned key")
 
 // parseSender checks the text of a wwwroot element. It stays the string that
 // was sent: MNet compares wwwroots byte by byte (section 1).
