@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -100,6 +101,10 @@ func (c *Certificate) Fingerprint() Fingerprint { return sha256.Sum256(c.DER) }
 func (c *Certificate) PEM() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.DER}))
 }
+
+// Name returns the wwwroot that the subject claims, unchecked: all of it from a
+// Moodle, its first 64 bytes from others. Show it quoted.
+func (c *Certificate) Name() string { return cmp.Or(c.altName, c.commonName) }
 
 // Names reports whether the certificate's subject names one of the wwwroots by
 // Moodle's rule (protocol page, section 2): a subjectAltName inside the subject

@@ -125,3 +125,17 @@ func TestConfigCheckWarnsOfAKeyWithAnOldName(t *testing.T) {
 		}
 	}
 }
+
+func TestNobodyAsksToBecomeAPeerInTheSitesOldName(t *testing.T) {
+	key, err := mnet.NewKey(wwwroot(t, "http://old.test"), time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	peers, err := gateway.NewAllowlist()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Whatever is asked further would need what this instance does not have.
+	s := &config.Site{Wwwroot: wwwroot(t, "https://home.test"), Aliases: []gateway.Wwwroot{wwwroot(t, "http://old.test")}, Peers: peers}
+	(&instance{}).keyswapped(s, nil, nil)(t.Context(), mnet.KeyswapRequest{Wwwroot: s.Aliases[0], Certificate: key.Certificate()})
+}

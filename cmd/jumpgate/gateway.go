@@ -30,8 +30,9 @@ type instance struct {
 	metrics *web.Metrics
 	moodles []moodleRedis // Moodle's own ones
 
-	mu       sync.Mutex
-	keyrings map[gateway.Wwwroot]*siteKeys
+	mu        sync.Mutex
+	keyrings  map[gateway.Wwwroot]*siteKeys
+	strangers *strangers
 
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
@@ -48,7 +49,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	g := &instance{log: log, redis: opened, keyrings: map[gateway.Wwwroot]*siteKeys{}}
+	g := &instance{log: log, redis: opened, keyrings: map[gateway.Wwwroot]*siteKeys{}, strangers: newStrangers()}
 	g.metrics = web.NewMetrics(opened.Up)
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
@@ -135,7 +136,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 		RPC: &mnet.Server{
 			Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: provider.Methods(), Replays: state,
-			Window: s.MNet.TimestampWindow, Addr: trust.Client,
+			Window: s.MNet.TimestampWindow, Addr: trust.Client, Keyswapped: g.keyswapped(s, caller, state),
 			Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
 				peer := s.Peers.Exact(wwwroot)
 				if peer == nil {

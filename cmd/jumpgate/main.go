@@ -22,6 +22,7 @@ import (
 type commands struct {
 	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
 	Demo    demoCommand    `cmd:"" help:"Run a whole federation on this machine, to try a jump."`
+	Peer    peerCommand    `cmd:"" help:"Add, look at and remove the sites that learners may jump to."`
 	Check   checkCommand   `cmd:"" help:"Say where a jump would land, or which rule refuses it."`
 	Session sessionCommand `cmd:"" help:"Look into Moodle's sessions."`
 	Key     keyCommand     `cmd:"" help:"Show, change, import or export the MNet key of a site."`

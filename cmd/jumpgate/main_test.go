@@ -51,7 +51,7 @@ func TestCommands(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"get": get, "await": await, "exitcode": exitCode},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"get": get, "await": await, "exitcode": exitCode, "stranger": stranger, "awaitget": awaitGet},
 	})
 }
 
@@ -89,6 +89,22 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 	body, err := io.ReadAll(res.Body)
 	ts.Check(err)
 	fmt.Fprintf(ts.Stdout(), "%s\n%s\n%s", res.Status, res.Header.Get("Location"), body)
+}
+
+// awaitGet STATUS URL waits until an address answers with a status.
+func awaitGet(ts *testscript.TestScript, _ bool, args []string) {
+	client := http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	var last string
+	for range 1000 {
+		if res, err := client.Get(args[1]); err == nil {
+			res.Body.Close()
+			if last = res.Status; last == args[0] {
+				return
+			}
+		}
+		time.Sleep(10 * time.Millisecond) // another process: no clock of ours
+	}
+	ts.Fatalf("%s answers %s", args[1], last)
 }
 
 // await FILE TEXT waits until a program in the background has written a text.

@@ -67,12 +67,14 @@ type server struct {
 	log  *slog.Logger
 	load func() (*config.Config, error)
 
+	watch    peersWatch
 	current  atomic.Pointer[config.Config]
 	handler  atomic.Pointer[web.Handler]
 	draining atomic.Bool
 }
 
 func (s *server) run(ctx context.Context, c *config.Config) error {
+	s.watch.take(c)
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -133,11 +135,20 @@ func (s *server) serve(ctx context.Context, servers []*http.Server, listeners []
 			}
 		})
 	}
+	looks := time.NewTimer(watchInterval)
+	defer looks.Stop()
 	var err error
 	for wait := true; wait; {
 		select {
 		case <-hangups:
+			s.watch.take(s.current.Load())
 			s.reload(g)
+		case <-looks.C:
+			changed, next := s.watch.look(s.current.Load())
+			if changed {
+				s.reload(g)
+			}
+			looks.Reset(next)
 		case err = <-failed:
 			wait = false
 		case <-ctx.Done():

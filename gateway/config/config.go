@@ -125,7 +125,8 @@ type Site struct {
 	// none. Its peers are among Peers.
 	PeersDir string
 
-	certificateFiles map[gateway.Wwwroot]string // of peers, for Print
+	certificateFiles map[gateway.Wwwroot]string   // of peers, for Print
+	peerPositions    map[gateway.Wwwroot]Position // of peers
 }
 
 // MNet says how a site speaks to its peers.
@@ -142,6 +143,10 @@ type MNet struct {
 	// from KeySecretFile.
 	KeySecret     Secret
 	KeySecretFile string
+
+	// RegisterAll lets every site that hands out the certificate of its own
+	// keyswap become a peer, without any grant.
+	RegisterAll bool
 }
 
 // Who makes the tokens that learners jump with.

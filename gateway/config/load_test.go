@@ -117,7 +117,7 @@ sites:
       prefix: "yes: #1 "
       session_timeout: 2h
     key: tls.key
-    mnet: {timestamp_window: 90s}
+    mnet: {timestamp_window: 90s, register_all: true}
     roam: {allow: [Ada, "student-*"], allow_file: names, deny: [bob], deny_file: empty}
     peers:
       - wwwroot: https://sp.example.org
@@ -234,7 +234,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 			},
 			Aliases:  []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
 			KeyFile:  in("tls.key"),
-			MNet:     MNet{TimestampWindow: 90 * time.Second, RotateKey: true},
+			MNet:     MNet{TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
 			Roam:     gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
 			Peers:    first,
 			PeersDir: in("peers.d"),

@@ -95,6 +95,7 @@ func (p *peerReader) peer(v *value) {
 		Access:      o.access("access"),
 	}
 	p.peers = append(p.peers, peer)
+	p.site.peerPositions[wwwroot] = o.place("wwwroot").position()
 	if p.site.Issuer == IssuerMoodle {
 		if o.unguarded("roam", "access"); peer.Export != nil {
 			o.unguarded("export")

@@ -89,6 +89,7 @@ type mnetDoc struct {
 	TimestampWindow string `yaml:"timestamp_window"`
 	KeyRotation     string `yaml:"key_rotation"`
 	KeySecretFile   string `yaml:"key_secret_file,omitempty"`
+	RegisterAll     bool   `yaml:"register_all,omitempty"`
 }
 
 type identityDoc struct {
@@ -121,7 +122,7 @@ type peerDoc struct {
 	AllowPaths   []string   `yaml:"allow_paths,omitempty"`
 	Publish      []string   `yaml:"publish"`
 	Subscribe    []string   `yaml:"subscribe"`
-	Export       []string   `yaml:"export"`
+	Export       *[]string  `yaml:"export,omitempty"`
 	Roam         *accessDoc `yaml:"roam,omitempty"`
 	Access       *accessDoc `yaml:"access,omitempty"`
 	InsecureHTTP bool       `yaml:"insecure_http,omitempty"`
@@ -194,13 +195,17 @@ func (s *Site) doc(c *Config) siteDoc {
 		Roam:            access(s.Roam),
 	}
 	for _, p := range s.Peers.Peers() {
-		d.Peers = append(d.Peers, s.peerDoc(p))
+		peer := s.peerDoc(p)
+		if peer.Export == nil {
+			peer.Export = &gateway.ProfileFields
+		}
+		d.Peers = append(d.Peers, peer)
 	}
 	return d
 }
 
 func (m *MNet) doc() mnetDoc {
-	d := mnetDoc{TimestampWindow: duration(m.TimestampWindow), KeyRotation: RotateManual, KeySecretFile: m.KeySecretFile}
+	d := mnetDoc{TimestampWindow: duration(m.TimestampWindow), KeyRotation: RotateManual, KeySecretFile: m.KeySecretFile, RegisterAll: m.RegisterAll}
 	if m.RotateKey {
 		d.KeyRotation = RotateAuto
 	}
@@ -232,13 +237,12 @@ func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 		AllowPaths:   p.AllowPaths,
 		Publish:      p.Publish,
 		Subscribe:    p.Subscribe,
-		Export:       p.Export,
 		Roam:         access(p.Roam),
 		Access:       access(p.Access),
 		InsecureHTTP: p.Wwwroot.Scheme() == "http" && !p.Wwwroot.Loopback(),
 	}
-	if d.Export == nil {
-		d.Export = gateway.ProfileFields
+	if p.Export != nil {
+		d.Export = &p.Export
 	}
 	if p.Certificate != nil && d.Certificate == "" {
 		d.Certificate = p.Certificate.PEM()

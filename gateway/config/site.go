@@ -18,9 +18,10 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 		Issuer:           o.choice("issuer", IssuerGateway, IssuerGateway, IssuerMoodle),
 		KeyFile:          o.path("key"),
 		PeersDir:         o.path("peers_dir"),
-		MNet:             o.mnet(),
 		certificateFiles: map[gateway.Wwwroot]string{},
+		peerPositions:    map[gateway.Wwwroot]Position{},
 	}
+	s.MNet = o.mnet(s.PeersDir)
 	c.Sites = append(c.Sites, s)
 	if v.kind != mapping {
 		return
@@ -142,7 +143,8 @@ func (o object) identity(c *Config, issuer string) Identity {
 // before its timestamp as after.
 const maxWindow = 12 * time.Hour
 
-func (o object) mnet() MNet {
+// mnet reads how a site speaks MNet.
+func (o object) mnet(peersDir string) MNet {
 	o = o.sub("mnet", fieldsOf[mnetDoc]())
 	m := MNet{
 		TimestampWindow: o.duration("timestamp_window", DefaultTimestampWindow),
@@ -157,6 +159,12 @@ func (o object) mnet() MNet {
 				o.errorf(o.place("key_secret_file"), "openssl rand -hex 32 makes a good one", "the secret in %q has less than %d characters", "key_secret_file", minKeySecret)
 			}
 		}
+	}
+	switch m.RegisterAll = o.flag("register_all"); {
+	case m.RegisterAll && peersDir == "":
+		o.warnf(o.place("register_all"), "\"register_all\" does nothing without a peers_dir to write the peers to")
+	case m.RegisterAll:
+		o.warnf(o.place("register_all"), "register_all: every site that asks becomes a peer, without any grant until you give it one")
 	}
 	return m
 }

@@ -29,6 +29,10 @@ var (
 	addressAllowance  = allowance{40, 160}  // one address, before that
 	peerAllowance     = allowance{40, 160}  // one claimed peer, from all such addresses
 	unprovenAllowance = allowance{200, 400} // everybody who is not proven
+
+	// A keyswap costs no RSA operation, but whoever listens to them some work.
+	swapAllowance  = allowance{0.1, 10} // one address
+	swapsAllowance = allowance{2, 50}   // everybody
 )
 
 const (
@@ -53,6 +57,8 @@ type budget struct {
 	addrs   *table[netip.Addr]
 	peers   *table[string]
 	rest    *rate.Limiter
+	swaps   *table[netip.Addr]
+	allSwap *rate.Limiter
 	working chan struct{} // a slot for each RSA operation at a time
 }
 
@@ -63,6 +69,9 @@ func newBudget() *budget {
 		addrs:  newTable[netip.Addr](addressAllowance, idleTime),
 		peers:  newTable[string](peerAllowance, idleTime),
 		rest:   rate.NewLimiter(unprovenAllowance.perSecond, unprovenAllowance.burst),
+		swaps:  newTable[netip.Addr](swapAllowance, idleTime),
+
+		allSwap: rate.NewLimiter(swapsAllowance.perSecond, swapsAllowance.burst),
 		// Half of the processors are left to the pages that pass through.
 		working: make(chan struct{}, (runtime.GOMAXPROCS(0)+1)/2),
 	}
@@ -82,6 +91,13 @@ func (b *budget) allow(c caller, n int, now time.Time) bool {
 		b.addrs.get(c.addr, now).AllowN(now, n) &&
 		b.peers.get(c.peer, now).AllowN(now, n) &&
 		b.rest.AllowN(now, n)
+}
+
+// allowSwap reports whether one more keyswap of addr may be told of.
+func (b *budget) allowSwap(addr netip.Addr, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.swaps.get(network(addr), now).AllowN(now, 1) && b.allSwap.AllowN(now, 1)
 }
 
 // prove notes that c has sent a message with a valid signature.

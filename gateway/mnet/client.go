@@ -199,7 +199,7 @@ func parseCertificateOf(peer *gateway.Peer, pem []byte) (*gateway.Certificate, e
 		return nil, err
 	}
 	if !cert.Names(peer.Names()...) {
-		return nil, fmt.Errorf("the certificate with fingerprint %s names another site", cert.Fingerprint())
+		return nil, fmt.Errorf("the certificate with fingerprint %s names another site: %.255q", cert.Fingerprint(), cert.Name())
 	}
 	return cert, nil
 }

@@ -66,12 +66,6 @@ func (s *Server) systemMethods() []Method {
 // are of no use to a peer.
 var unimplemented = []string{"system/methodSignature", "system/methodHelp", "system/listFiles", "system/retrieveFile"}
 
-// keyswap tells our certificate. The caller's, which it brings along, is not
-// looked at: nothing about a plain message can be trusted.
-func (s *Server) keyswap(context.Context, *Call) (Value, error) {
-	return s.Keys()[0].Certificate().PEM(), nil
-}
-
 func (s *Server) listServices(_ context.Context, c *Call) (Value, error) {
 	names := slices.Sorted(slices.Values(slices.Concat(c.Peer.Publish, c.Peer.Subscribe)))
 	list := Array{}

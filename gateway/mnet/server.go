@@ -56,6 +56,11 @@ type Server struct {
 	// May be nil.
 	Refresh func(context.Context, *gateway.Peer, *gateway.Certificate) (*gateway.Certificate, error)
 
+	// Keyswapped is told who asks for our certificate, if the caller says so
+	// properly and not too often. Nothing of it is verified. The answer waits
+	// for it and stays the same. It may be nil.
+	Keyswapped func(context.Context, KeyswapRequest)
+
 	Methods []Method                       // besides the built-in system/keyswap, listServices and listMethods
 	Replays Replays                        // nil lets replays of Methods without ChecksReplay pass
 	Window  time.Duration                  // how far a timestamp may be off, either way; 0 for DefaultWindow

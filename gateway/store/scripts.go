@@ -20,6 +20,8 @@ var (
 	keyLua string
 	//go:embed changekey.lua
 	changeKeyLua string
+	//go:embed request.lua
+	requestLua string
 
 	scriptSave  = redis.NewScript(saveLua)
 	scriptClaim = redis.NewScript(claimLua)
@@ -27,4 +29,5 @@ var (
 
 	scriptKey       = redis.NewScript(keyLua)
 	scriptChangeKey = redis.NewScript(changeKeyLua)
+	scriptRequest   = redis.NewScript(requestLua)
 )

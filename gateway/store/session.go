@@ -206,12 +206,18 @@ func (s *Site) sessionKey(id string) string { return s.key(kindSession, hash(id)
 // addressKey names the client. A holder of an IPv6 network can use any address
 // of it, so the network counts.
 func (st *Sessions) addressKey(r *http.Request) string {
-	addr := st.address(r).Unmap().WithZone("")
+	return st.site.key(kindNewFrom, network(st.address(r)).String())
+}
+
+// network returns what one customer of a provider holds: an IPv4 address or an
+// IPv6 network of 64 bits.
+func network(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
-		network, _ := addr.Prefix(64)
-		addr = network.Addr()
+		prefix, _ := addr.Prefix(64)
+		addr = prefix.Addr()
 	}
-	return st.site.key(kindNewFrom, addr.String())
+	return addr
 }
 
 // changes are what Save sends to Redis.

@@ -27,6 +27,7 @@ const (
 	kindSession = "session:" // + hash of the cookie's value: hash of fields
 	kindNew     = "new"      // sorted set: sessions by the time they end
 	kindNewFrom = "new:"     // + client address: the same for one address
+	kindRequest = "requests" // hash: hash of wwwroot and certificate: a Request
 	kindCache   = "cache:"   // + name and key of a Cache
 	kindKey     = "key:"     // + agreed, gateways, sealed: the MNet key of the site
 	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
