@@ -128,6 +128,8 @@ func (l *Allowlist) lookup(q Query) (*Peer, Rule) {
 	switch {
 	case peer == nil:
 		return nil, RulePeerMissing
+	case l.closed:
+		return peer, RuleMNetOff
 	// A learner gets in if the peer may ask us who they are, and if it lets
 	// us send them (protocol page, section 5.2).
 	case !peer.Publishes(ServiceSSOIDP) || !peer.Subscribes(ServiceSSOSP):

@@ -110,6 +110,19 @@ func TestAJumpLinkDecidesToItsPage(t *testing.T) {
 	}
 }
 
+func TestAClosedAllowlistSendsNobodyAnywhere(t *testing.T) {
+	open := allowlist(t, forum(t))
+	for host, rule := range map[string]gateway.Rule{"sp.test": gateway.RuleMNetOff, "evil.test": gateway.RulePeerUnknown, "": gateway.RulePeerMissing} {
+		query := gateway.Query{Hostwwwroot: host, Wantsurl: "/x"}
+		if d := gateway.Decide(open.Closed(), query); d.Allow || d.Rule != rule || d.Target.URL() != "" {
+			t.Errorf("closed, %q: %+v", host, d)
+		}
+	}
+	if d := gateway.Decide(open, gateway.Query{Hostwwwroot: "sp.test", Wantsurl: "/x"}); !d.Allow {
+		t.Errorf("the open one: %+v", d)
+	}
+}
+
 func TestAPeerNeverChangesTheAnswerForAnother(t *testing.T) {
 	alone := allowlist(t, forum(t))
 	crowd := allowlist(t, append(crowd(t, 100), forum(t))...)

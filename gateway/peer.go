@@ -114,6 +114,7 @@ type Allowlist struct {
 	peers  []*Peer
 	byName map[string]*Peer
 	byID   map[int]*Peer
+	closed bool
 }
 
 // NewAllowlist checks that no two peers share a wwwroot, alias or host id.
@@ -149,6 +150,14 @@ func OwnSite(site Wwwroot, aliases ...Wwwroot) *Allowlist {
 		l.byName[name.String()] = p
 	}
 	return l
+}
+
+// Closed returns the allowlist of a site where MNet is switched off: it knows
+// the same peers, and Decide sends nobody to any.
+func (l *Allowlist) Closed() *Allowlist {
+	c := *l
+	c.closed = true
+	return &c
 }
 
 // Peers returns all peers in the order of the configuration.

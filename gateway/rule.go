@@ -21,6 +21,7 @@ const (
 	RulePeerMalformed Rule = "peer-malformed" // a hostid that is no number
 	RulePeerConflict  Rule = "peer-conflict"  // hostwwwroot and hostid name different peers
 	RulePeerUnknown   Rule = "peer-unknown"   // not on the allowlist
+	RuleMNetOff       Rule = "mnet-off"       // MNet is switched off for the site
 	RulePeerGrant     Rule = "peer-grant"     // on the allowlist, but not granted sign-on
 	RuleRepeated      Rule = "repeated"       // a parameter is given more than once
 	RuleBadQuery      Rule = "bad-query"      // the query of the request cannot be read

@@ -2,7 +2,6 @@ package idp
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"strconv"
 	"time"
@@ -14,21 +13,24 @@ import (
 
 // Methods returns the methods of the service sso_idp that peers may call.
 func (p *Provider) Methods() []mnet.Method {
-	return []mnet.Method{{
+	return append([]mnet.Method{{
 		Name:         "auth/mnet/auth.php/user_authorise",
 		Service:      gateway.ServiceSSOIDP,
 		Call:         p.userAuthorise,
 		MinParams:    2,
 		ChecksReplay: true,
-	}}
+	}}, p.reportMethods()...)
 }
 
 // userAuthorise redeems a token: it tells the peer whom it was made for
-// (protocol page, section 5.3). The token is gone afterwards, whether the
-// peer and the browser were the right ones or not.
+// (protocol page, section 5.3), whose session there begins with that. The
+// token is gone afterwards, whether the peer and the browser were the right
+// ones or not.
 func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
 	token, userAgent := call.Param(0), call.Param(1)
-	grant, err := p.Store.Redeem(ctx, call.Nonce, token)
+	grant, err := p.Store.Redeem(ctx, call.Nonce, token, store.Redeemer{
+		Peer: call.Peer.Wwwroot, Aliases: call.Peer.Aliases, UserAgent: userAgent, Life: p.SessionTimeout,
+	})
 	switch {
 	case errors.Is(err, store.ErrReplayed):
 		return nil, mnet.ErrReplayed
@@ -36,14 +38,16 @@ func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Val
 		return nil, noSession("token-unknown")
 	case errors.Is(err, store.ErrTokenExpired):
 		return nil, timedOut("token-expired")
+	case errors.Is(err, store.ErrOtherPeer):
+		return nil, noSession("token-of-another-peer")
+	case errors.Is(err, store.ErrOtherBrowser):
+		return nil, noSession("token-of-another-browser")
+	case errors.Is(err, store.ErrLoggedOut):
+		return nil, noSession("token-after-logout")
 	case err != nil:
 		return nil, err
-	case !call.Peer.Is(grant.Peer): // it may have been minted before the peer moved
-		return nil, noSession("token-of-another-peer")
-	case subtle.ConstantTimeCompare([]byte(grant.UserAgent), []byte(userAgent)) != 1:
-		return nil, noSession("token-of-another-browser")
 	}
-	return p.userStruct(call.Peer, grant.User), nil
+	return p.userStruct(call.Peer, grant.User, grant.Picture), nil
 }
 
 // noSession and timedOut are the faults of user_authorise (protocol page,
@@ -57,9 +61,11 @@ func timedOut(reason string) *mnet.Fault {
 }
 
 // userStruct returns what a peer learns about a learner (protocol page,
-// section 6), in the order in which Moodle sends it. Pictures are not served
-// yet, so none is promised.
-func (p *Provider) userStruct(peer *gateway.Peer, u gateway.User) mnet.Struct {
+// section 6), in the order in which Moodle sends it. A picture is promised by
+// its time, and fetched if the peer's copy is older. Moodle does not tell when a
+// picture was taken up, so that is when it was first seen here; nor its type,
+// which is that of all pictures in Moodle 2.0 and later, and which peers ignore.
+func (p *Provider) userStruct(peer *gateway.Peer, u gateway.User, picture store.Picture) mnet.Struct {
 	s := mnet.Struct{
 		{Name: "auth", Value: "mnet"},
 		{Name: "username", Value: u.Username},
@@ -72,6 +78,7 @@ func (p *Provider) userStruct(peer *gateway.Peer, u gateway.User) mnet.Struct {
 		{Name: "country", Value: u.Country},
 		{Name: "lang", Value: u.Lang},
 		{Name: "timezone", Value: u.Timezone},
+		{Name: "picture", Value: u.Picture},
 		{Name: "description", Value: u.Description},
 		{Name: "mailformat", Value: u.MailFormat},
 		{Name: "maildigest", Value: u.MailDigest},
@@ -83,8 +90,13 @@ func (p *Provider) userStruct(peer *gateway.Peer, u gateway.User) mnet.Struct {
 			s = append(s, m)
 		}
 	}
-	return append(s,
+	s = append(s,
 		mnet.Member{Name: "wwwroot", Value: p.Site.String()},
-		mnet.Member{Name: "session.gc_maxlifetime", Value: strconv.Itoa(int(p.SessionTimeout / time.Second))},
-		mnet.Member{Name: "myhosts", Value: mnet.Array{}})
+		mnet.Member{Name: "session.gc_maxlifetime", Value: strconv.Itoa(int(p.SessionTimeout / time.Second))})
+	if picture.UserID != 0 && peer.Exports("picture") {
+		s = append(s,
+			mnet.Member{Name: "_mnet_userpicture_timemodified", Value: strconv.FormatInt(picture.Since.Unix(), 10)},
+			mnet.Member{Name: "_mnet_userpicture_mimetype", Value: "image/png"})
+	}
+	return append(s, mnet.Member{Name: "myhosts", Value: mnet.Array{}})
 }

@@ -26,6 +26,7 @@ const firefox = "Mozilla/5.0 (test)"
 
 func TestUserAuthorise(t *testing.T) {
 	h := newHome(t, store.Limits{})
+	h.redeem(t, "sp.test", "", firefox, 0) // Redis learns the script
 	token, _ := landing(t, h.jump(browser{"MoodleSession": adas}, "/x"))
 	before := h.trips.n.Load()
 	got, err := h.redeem(t, "sp.test", token, firefox, 1)
@@ -43,6 +44,13 @@ func TestUserAuthorise(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the user (-want +got):\n%s", diff)
+	}
+	sessions, err := h.state.PeerSessions(t.Context(), "ada")
+	if err != nil || len(sessions) != 1 || sessions[0].Peer.String() != "https://sp.test" || sessions[0].Expires.Sub(sessions[0].Started) != 8*time.Hour {
+		t.Errorf("sessions are %+v, %v", sessions, err)
+	}
+	if ended, err := h.state.EndHomeSession(t.Context(), adas); len(ended) != 1 || err != nil {
+		t.Errorf("with the session at home %d ended, %v", len(ended), err)
 	}
 }
 
@@ -84,6 +92,13 @@ func TestUserAuthoriseRefuses(t *testing.T) {
 			_, err := h.redeem(t, "sp.test", token, firefox, 2)
 			return err
 		}, 1, "token-unknown"},
+		{"a token from a session that has ended", func(t *testing.T, h *home, token string) error {
+			if _, err := h.state.EndHomeSession(t.Context(), adas); err != nil {
+				t.Fatal(err)
+			}
+			_, err := h.redeem(t, "sp.test", token, firefox, 1)
+			return err
+		}, 1, "token-after-logout"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -91,6 +91,7 @@ type home struct {
 	trips  *trips
 	state  *store.Site
 	now    time.Time
+	nonce  byte
 }
 
 func wwwroot(t testing.TB, s string) gateway.Wwwroot {
@@ -129,7 +130,7 @@ func newHome(t testing.TB, limits store.Limits) *home {
 	h.Provider = idp.New(idp.Options{
 		Site: site, Peers: peers, Source: h.source, Store: h.state, Cookie: "MoodleSession",
 		Browsers:       h.state.Sessions(sessions.Options{Path: "/", MaxAge: 900, HttpOnly: true, Secure: true}, limits, client),
-		SessionTimeout: 8 * time.Hour, Client: client,
+		SessionTimeout: 8 * time.Hour, Client: client, Secrets: func() [][32]byte { return [][32]byte{{1}} },
 	})
 	if err := h.redis.Ping(t.Context()); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 	if a = p.admit(a, who); a.Refused || a.Location != "" {
 		return a
 	}
-	token, err := p.Store.Mint(r.Context(), p.grant(r, a, who))
+	token, err := p.Store.Mint(r.Context(), p.grant(r, a, session, who))
 	if err != nil {
 		a.Err = err
 		return a
@@ -85,11 +85,18 @@ func (p *Provider) remember(w http.ResponseWriter, r *http.Request, a Answer, mo
 	return a
 }
 
-// grant returns what a token for this learner and peer stands for.
-func (p *Provider) grant(r *http.Request, a Answer, who gateway.Identity) store.Grant {
+// grant returns what a token for this learner, who has this Moodle session,
+// and this peer stands for.
+func (p *Provider) grant(r *http.Request, a Answer, session string, who gateway.Identity) store.Grant {
 	sum := sha1.Sum([]byte(r.UserAgent()))
-	return store.Grant{User: who.User, Peer: a.Peer.Wwwroot, UserAgent: hex.EncodeToString(sum[:])}
+	return store.Grant{
+		User: who.User, Peer: a.Peer.Wwwroot, UserAgent: hex.EncodeToString(sum[:]),
+		Home: p.Secrets.seal(session, whose(p.Site, who.User.Username)), HomeHash: store.HomeHash(session),
+	}
 }
+
+// whose names a learner for Secrets.
+func whose(site gateway.Wwwroot, username string) string { return site.String() + " " + username }
 
 // land sends the learner to the peer with a token.
 func (p *Provider) land(a Answer, token string) Answer {

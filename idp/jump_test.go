@@ -136,7 +136,7 @@ func TestFloodsWithoutCookiesAreCapped(t *testing.T) {
 	if a := h.jump(browser{"MoodleSession": adas}, "/x"); !a.Landing {
 		t.Errorf("a learner who is logged in: %+v", a)
 	}
-	if _, err := h.state.Redeem(t.Context(), [32]byte{1}, token); err != nil {
+	if _, err := h.redeem(t, "sp.test", token, firefox, 1); err != nil {
 		t.Errorf("a token from before the flood: %v", err)
 	}
 }

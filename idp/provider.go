@@ -37,7 +37,9 @@ type Options struct {
 	Store          *store.Site
 	Browsers       *store.Sessions                  // our own sessions, which hold pending jumps
 	Cookie         string                           // name of Moodle's session cookie
-	SessionTimeout time.Duration                    // told to peers
+	SessionTimeout time.Duration                    // told to peers; and the life of a session there
+	Secrets        Secrets                          // keep Moodle session ids secret
+	Behind         *moodle.Behind                   // has the pictures; nil for none
 	Client         func(r *http.Request) netip.Addr // the browser's address
 }
 

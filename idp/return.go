@@ -80,7 +80,7 @@ func (p *Provider) Return(w http.ResponseWriter, r *http.Request, res *http.Resp
 	if err != nil || !who.LoggedIn() {
 		return Answer{Err: err}, false
 	}
-	return p.complete(w, r, browser, jump, login, who)
+	return p.complete(w, r, browser, jump, moodleSession, who)
 }
 
 // nobody remembers that a session is nobody's. After a logout nothing is left
@@ -107,7 +107,8 @@ func (p *Provider) mayComplete(r *http.Request) bool {
 }
 
 // complete lets the jump take place, or says why it does not.
-func (p *Provider) complete(w http.ResponseWriter, r *http.Request, browser *sessions.Session, jump pending, login string, who gateway.Identity) (Answer, bool) {
+func (p *Provider) complete(w http.ResponseWriter, r *http.Request, browser *sessions.Session, jump pending, moodleSession string, who gateway.Identity) (Answer, bool) {
+	login := loginMark(moodleSession)
 	// The allowlist may have changed since the jump was remembered.
 	a := p.decide(gateway.Query{Hostwwwroot: jump.Peer.String(), Wantsurl: jump.Wantsurl})
 	a = p.admit(a, who)
@@ -117,7 +118,7 @@ func (p *Provider) complete(w http.ResponseWriter, r *http.Request, browser *ses
 			return Answer{Err: err}, false
 		}
 	} else {
-		token, won, err := p.claim(r, browser, jump, login, p.grant(r, a, who))
+		token, won, err := p.claim(r, browser, jump, login, p.grant(r, a, moodleSession, who))
 		if err != nil || !won {
 			return Answer{Err: err}, false
 		}

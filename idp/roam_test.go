@@ -222,8 +222,9 @@ func TestAPeerLearnsWhatItsListSays(t *testing.T) {
 		export []string
 		want   string
 	}{
-		{"Moodle's default", nil, "auth username firstname lastname email city country lang wwwroot session.gc_maxlifetime myhosts"},
-		{"a few fields", []string{"lang", "city", "picture"}, "auth username firstname lastname email city lang wwwroot session.gc_maxlifetime myhosts"},
+		{"Moodle's default", nil, "auth username firstname lastname email city country lang picture wwwroot session.gc_maxlifetime _mnet_userpicture_timemodified _mnet_userpicture_mimetype myhosts"},
+		{"a few fields", []string{"lang", "city", "picture"}, "auth username firstname lastname email city lang picture wwwroot session.gc_maxlifetime _mnet_userpicture_timemodified _mnet_userpicture_mimetype myhosts"},
+		{"no picture", []string{"lang", "city"}, "auth username firstname lastname email city lang wwwroot session.gc_maxlifetime myhosts"},
 		{"no more than it must", []string{}, "auth username firstname lastname email wwwroot session.gc_maxlifetime myhosts"},
 	} {
 		h := newHome(t, store.Limits{}).with(func(o *idp.Options) {
@@ -327,5 +328,17 @@ func TestForward(t *testing.T) {
 				t.Errorf("%s: decided again: %+v", test.name, again)
 			}
 		}
+	}
+}
+
+func TestAPictureThatIsNotExportedIsNotHandedOut(t *testing.T) {
+	h := newHome(t, store.Limits{})
+	h.visit(t, "ada", "10")
+	h.with(func(o *idp.Options) {
+		o.Behind, _ = pictures(t, 500) // which says so if it is asked
+		o.Peers = list(t, moodlePeer(t, "https://sp.test", 3, func(p *gateway.Peer) { p.Export = []string{"city"} }))
+	})
+	if v, _, err := h.call(t, "sp.test", "fetch_user_image", "ada"); cmp.Diff(mnet.Value(mnet.Array{}), v) != "" || err != nil {
+		t.Errorf("%v, %v", v, err)
 	}
 }

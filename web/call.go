@@ -23,7 +23,7 @@ func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics) func
 		if e.Verified && e.Peer != nil {
 			peer, method = e.Peer.Wwwroot.String(), e.Method
 		}
-		if e.Reason == mnet.ReasonUnknownMethod || e.Reason == mnet.ReasonMethodName {
+		if e.Reason == mnet.ReasonUnknownMethod || e.Reason == mnet.ReasonMethodName || e.Reason == mnet.ReasonPassed {
 			method = ""
 		}
 		metrics.calls.WithLabelValues(site.String(), peer, method, e.Reason).Inc()
@@ -36,7 +36,7 @@ func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics) func
 
 func callLevel(e mnet.Event) slog.Level {
 	switch e.Reason {
-	case mnet.ReasonOK, mnet.ReasonRelayed, mnet.ReasonUnknownMethod: // peers ask for what older sites had
+	case mnet.ReasonOK, mnet.ReasonPassed, mnet.ReasonRelayed, mnet.ReasonUnknownMethod: // peers ask for what older sites had
 		return slog.LevelInfo
 	}
 	return slog.LevelWarn

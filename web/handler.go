@@ -28,8 +28,8 @@ type Site struct {
 	IDP       *idp.Provider
 	Guard     *idp.Guard // in guard mode, which has neither IDP nor PublicKey
 	Homes     *sp.Homes
-	RPC       http.Handler // the MNet endpoint
-	PublicKey http.Handler
+	RPC       http.Handler // the MNet endpoint; nil if MNet is switched off
+	PublicKey http.Handler // nil then too
 
 	ours        http.Handler
 	watch       proxy.Inspect // looks at what Moodle answers

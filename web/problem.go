@@ -41,6 +41,8 @@ var problems = map[gateway.Rule]problem{
 		"A link to a page is never that long.", adviceLink},
 	gateway.RulePeerUnknown: {http.StatusNotFound, "We do not know this site",
 		"The link leads to a site that your institution is not connected with.", adviceAdmin},
+	gateway.RuleMNetOff: {http.StatusForbidden, "The way to other sites is closed",
+		"Your institution has switched off the connection to other sites.", adviceAdmin},
 	gateway.RulePeerGrant: {http.StatusForbidden, "This site is closed to us at the moment",
 		"Your institution knows the site that the link leads to, but sign-on between the two is not switched on.", adviceAdmin},
 	gateway.RulePathNotAllowed: {http.StatusForbidden, "This page is not open to you",
@@ -106,6 +108,10 @@ var (
 	noSuchPage = problem{http.StatusNotFound, "There is no such page",
 		"The address is close to one that this server knows, but it is not one.",
 		"Check the address."}
+	// Moodle answers so with its dispatcher off (source: mnet/xmlrpc/server.php,
+	// mnet/publickey.php); peers take a status of 404 for a failed call.
+	mnetOff = problem{http.StatusNotFound, "Networking is switched off",
+		"This site does not speak to other sites at the moment.", "Its administrator can switch it on."}
 	wrongMethod = problem{http.StatusMethodNotAllowed, "That does not work here",
 		"This address is there to be visited, not to be sent something.",
 		"Follow the link again."}

@@ -97,9 +97,17 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 		key = publicKey(site.Proxy, root+publicKeyPath)
 	}
 	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))
-	m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
-	m.Path(root + publicKeyPath).Handler(withoutBody(key))
 	home := site.Wwwroot.String()
+	if site.RPC != nil {
+		m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
+		m.Path(root + publicKeyPath).Handler(withoutBody(key))
+	} else {
+		for _, p := range []string{gateway.Moodle.RPCPath(), publicKeyPath} {
+			m.Path(root + p).Handler(withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				writeProblem(w, r, mnetOff, home, nil)
+			})))
+		}
+	}
 	m.NotFoundHandler = withoutBody(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, noSuchPage, home, nil)
 	}))

@@ -15,6 +15,7 @@ import (
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/proxy"
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
@@ -119,6 +120,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if err != nil {
 		return nil, err
 	}
+	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
 	provider := idp.New(idp.Options{
 		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Source: source, Store: state,
 		Browsers: state.Sessions(sessions.Options{
@@ -126,29 +128,38 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
+		Secrets: func() [][32]byte { return keys.Secrets("moodle session") },
+		Behind:  inner,
 	})
-	caller := g.caller(s, keys, state, dir)
-	return &web.Site{
+	site := &web.Site{
 		Wwwroot: s.Wwwroot,
 		Aliases: s.Aliases,
 		Proxy:   behind,
 		IDP:     provider,
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
-		RPC: &mnet.Server{
-			Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: provider.Methods(), Replays: state,
-			Window: s.MNet.TimestampWindow, Addr: trust.Client, Keyswapped: g.keyswapped(s, caller, state),
-			Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
-				peer := s.Peers.Exact(wwwroot)
-				if peer == nil {
-					return nil, nil, nil
-				}
-				cert, err := caller.Pins.Certificate(ctx, peer)
-				return peer, cert, err
-			},
-			Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+	}
+	if s.MNet.Off {
+		return site, nil
+	}
+	caller := g.caller(s, keys, state, dir)
+	site.PublicKey = mnet.PublicKey(keys.Current)
+	site.RPC = &mnet.Server{
+		Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: provider.Methods(), Replays: state,
+		Window: s.MNet.TimestampWindow, Addr: trust.Client, Keyswapped: g.keyswapped(s, caller, state),
+		Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
+			peer := s.Peers.Exact(wwwroot)
+			if peer == nil {
+				return nil, nil, nil
+			}
+			cert, err := caller.Pins.Certificate(ctx, peer)
+			return peer, cert, err
 		},
-		PublicKey: mnet.PublicKey(keys.Current),
-	}, nil
+		Pass: func(ctx context.Context, c *mnet.Call, message []byte) ([]byte, error) {
+			return inner.PassCall(ctx, keys.Current().Certificate(), c.Addr, message, mnet.MaxBody)
+		},
+		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+	}
+	return site, nil
 }
 
 // behind returns the proxy to a site's Moodle.

@@ -24,22 +24,26 @@ func (g *instance) guarded(s *config.Site, trust proxy.Trust, keys *mnet.Keyring
 	g.log.Warn("guard mode changes nothing about this: learners who are not logged in take Moodle's redirects, "+
 		"a logout waits for sites that do not answer, and a token can be used again for 30 seconds",
 		"site", s.Wwwroot.String())
-	return &web.Site{
+	site := &web.Site{
 		Wwwroot: s.Wwwroot,
 		Proxy:   behind,
 		Aliases: s.Aliases,
 		Guard:   idp.NewGuard(s.Wwwroot, s.Peers, s.Aliases...),
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
-		RPC: &mnet.Relay{
-			Peers: s.Peers,
-			Forward: func(w http.ResponseWriter, r *http.Request, look func(*http.Response)) {
-				behind.Serve(w, r, func(_ http.ResponseWriter, _ *http.Request, res *http.Response) bool {
-					look(res)
-					return false
-				})
-			},
-			Addr:    trust.Client,
-			Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+	}
+	if s.MNet.Off {
+		return site, nil
+	}
+	site.RPC = &mnet.Relay{
+		Peers: s.Peers,
+		Forward: func(w http.ResponseWriter, r *http.Request, look func(*http.Response)) {
+			behind.Serve(w, r, func(_ http.ResponseWriter, _ *http.Request, res *http.Response) bool {
+				look(res)
+				return false
+			})
 		},
-	}, nil
+		Addr:    trust.Client,
+		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+	}
+	return site, nil
 }

@@ -26,7 +26,7 @@ type commands struct {
 	Check   checkCommand   `cmd:"" help:"Say where a jump would land, or which rule refuses it."`
 	Session sessionCommand `cmd:"" help:"Look into Moodle's sessions."`
 	Key     keyCommand     `cmd:"" help:"Show, change, import or export the MNet key of a site."`
-	Mnet    mnetCommand    `cmd:"" help:"Find out why a peer does not talk: look inside messages, call methods."`
+	MNet    mnetCommand    `cmd:"" name:"mnet" help:"Find out why a peer does not talk: look inside messages, call methods, read its log."`
 	Enrol   enrolCommand   `cmd:"" help:"Enrol learners in courses of a peer."`
 	Config  configCommand  `cmd:"" help:"Check or print a configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`

@@ -16,6 +16,7 @@ type mnetCommand struct {
 	Open mnetOpenCommand `cmd:"" help:"Look inside a recorded message."`
 	Call mnetCallCommand `cmd:"" help:"Call a method of a peer, signed and sealed."`
 	Poll mnetPollCommand `cmd:"" help:"Ask a peer to report its active learners now."`
+	Log  mnetLogCommand  `cmd:"" help:"Show what a peer reported that learners did there."`
 }
 
 // document is what the innermost layer of a message says: a call, an answer or

@@ -12,7 +12,8 @@ import (
 )
 
 type sessionCommand struct {
-	Show sessionShowCommand `cmd:"" help:"Say what a recorded Moodle session says about its user."`
+	Show    sessionShowCommand    `cmd:"" help:"Say what a recorded Moodle session says about its user."`
+	Courses sessionCoursesCommand `cmd:"" help:"Show the courses that a learner has at peers."`
 }
 
 type sessionShowCommand struct {

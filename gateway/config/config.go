@@ -131,6 +131,10 @@ type Site struct {
 
 // MNet says how a site speaks to its peers.
 type MNet struct {
+	// Off says that MNet is switched off: no peer is answered, no learner is
+	// sent to one, and the site's Peers are closed.
+	Off bool
+
 	// TimestampWindow is how far the clock in a peer's message may be off,
 	// in either direction.
 	TimestampWindow time.Duration

@@ -100,7 +100,10 @@ func (o object) admin() string {
 	return o.listen("listen", DefaultAdmin)
 }
 
-const off = "off" // the admin listener
+const (
+	off    = "off"    // the admin listener, or MNet
+	strict = "strict" // MNet, as in Moodle: what is granted and nothing else
+)
 
 func (o object) log() Log {
 	o = o.sub("log", fieldsOf[logDoc]())

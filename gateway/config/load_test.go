@@ -117,7 +117,7 @@ sites:
       prefix: "yes: #1 "
       session_timeout: 2h
     key: tls.key
-    mnet: {timestamp_window: 90s, register_all: true}
+    mnet: {dispatcher: off, timestamp_window: 90s, register_all: true}
     roam: {allow: [Ada, "student-*"], allow_file: names, deny: [bob], deny_file: empty}
     peers:
       - wwwroot: https://sp.example.org
@@ -234,9 +234,9 @@ func TestAFileHoldsEverything(t *testing.T) {
 			},
 			Aliases:  []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
 			KeyFile:  in("tls.key"),
-			MNet:     MNet{TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
+			MNet:     MNet{Off: true, TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
 			Roam:     gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
-			Peers:    first,
+			Peers:    first.Closed(),
 			PeersDir: in("peers.d"),
 		}, {
 			Wwwroot:         wwwroot(t, "https://second.example.org"),
@@ -295,6 +295,8 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 				`jumpgate.yaml:7:57: "access" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
 				`jumpgate.yaml:7:80: "export" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
 			}},
+		{"MNet switched off", minimal + "    mnet: {dispatcher: \"off\"}\n" + peers,
+			[]string{"jumpgate.yaml:5:24: MNet is switched off: every jump will be refused, and no peer is answered"}},
 		{"a second factor in guard mode", "redis: redis://a" + minimal + "    issuer: moodle\n" + peers, nil},
 		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,
 			[]string{`jumpgate.yaml:5:40: "token_file" does nothing with the identity source moodle-redis`}},

@@ -86,6 +86,7 @@ type siteDoc struct {
 }
 
 type mnetDoc struct {
+	Dispatcher      string `yaml:"dispatcher"`
 	TimestampWindow string `yaml:"timestamp_window"`
 	KeyRotation     string `yaml:"key_rotation"`
 	KeySecretFile   string `yaml:"key_secret_file,omitempty"`
@@ -205,9 +206,15 @@ func (s *Site) doc(c *Config) siteDoc {
 }
 
 func (m *MNet) doc() mnetDoc {
-	d := mnetDoc{TimestampWindow: duration(m.TimestampWindow), KeyRotation: RotateManual, KeySecretFile: m.KeySecretFile, RegisterAll: m.RegisterAll}
+	d := mnetDoc{
+		Dispatcher: strict, TimestampWindow: duration(m.TimestampWindow), KeyRotation: RotateManual,
+		KeySecretFile: m.KeySecretFile, RegisterAll: m.RegisterAll,
+	}
 	if m.RotateKey {
 		d.KeyRotation = RotateAuto
+	}
+	if m.Off {
+		d.Dispatcher = off
 	}
 	return d
 }

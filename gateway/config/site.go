@@ -53,6 +53,9 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 		o.unguarded("roam")
 	}
 	r.peers(o, s)
+	if s.MNet.Off && s.Peers != nil {
+		s.Peers = s.Peers.Closed()
+	}
 }
 
 const hintHosts = "sites are told apart by host: give each Moodle its own host name, or its own gateway"
@@ -147,8 +150,12 @@ const maxWindow = 12 * time.Hour
 func (o object) mnet(peersDir string) MNet {
 	o = o.sub("mnet", fieldsOf[mnetDoc]())
 	m := MNet{
+		Off:             o.choice("dispatcher", strict, strict, off) == off,
 		TimestampWindow: o.duration("timestamp_window", DefaultTimestampWindow),
 		RotateKey:       o.choice("key_rotation", RotateAuto, RotateAuto, RotateManual) == RotateAuto,
+	}
+	if m.Off {
+		o.warnf(o.place("dispatcher"), "MNet is switched off: every jump will be refused, and no peer is answered")
 	}
 	if m.TimestampWindow > maxWindow {
 		o.errorf(o.place("timestamp_window"), "set the clocks of both sites instead", "\"timestamp_window\" is more than %s: a message could be replayed", duration(maxWindow))

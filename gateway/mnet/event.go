@@ -7,7 +7,8 @@ import (
 	"jumpgate/gateway"
 )
 
-// Reasons of an Event. They are stable: logs and metrics carry them.
+// Reasons of an Event. They are stable: logs and metrics carry them. Methods
+// add their own (Fault.Reason, Call.Note).
 const (
 	ReasonOK              = "ok"
 	ReasonFault           = "fault"            // the method refused; see Event.Fault
@@ -34,6 +35,7 @@ const (
 	ReasonUnknownMethod   = "unknown-method"   // nobody has it
 	ReasonNotPublished    = "not-published"    // not granted to this peer
 	ReasonParameters      = "too-few-parameters"
+	ReasonPassed          = "passed"         // Server.Pass answered
 	ReasonSigningFailed   = "signing-failed" // the answer could not be signed or sealed
 	ReasonRelayed         = "relayed"        // passed on, by a Relay, to the Moodle behind, which answered
 	ReasonNoAnswer        = "no-answer"      // passed on to it in vain
@@ -49,7 +51,7 @@ type Event struct {
 	Method   string        // as called; empty if it never came to that
 	Status   int           // of HTTP
 	Fault    *Fault        // what was answered; nil if none
-	Reason   string        // one of the reasons above
+	Reason   string        // one of the reasons above, or of the method
 	Err      error         // details for the log, never sent to the peer; nil if there are none
 	Duration time.Duration
 }

@@ -9,12 +9,13 @@ const (
 	FaultSessionTimedOut = 2    // user_authorise: the token's 30 seconds are over
 	FaultUserMismatch    = 3    // user_authorise: the session belongs to somebody else
 	FaultParameters      = 17   // too few parameters ("Internal server error" at a Moodle)
+	FaultNotPublished    = 707  // the method exists, but its service is only subscribed to, not published
 	FaultNoCertificate   = 709  // we have no certificate of the caller
 	FaultBadSignature    = 710  // the signature is not the caller's
 	FaultNotSigned       = 711  // sealed, but not signed
 	FaultMethodName      = 713  // the method name is malformed
 	FaultUnknown         = 7000 // refused for a reason that MNet has no code for
-	FaultNoMethod        = 7012 // no such method, or not published to the caller
+	FaultNoMethod        = 7012 // no such method for this caller
 	FaultNoSystemMethod  = 7018 // no such method below system/
 	FaultNotImplemented  = 7019 // a system method that nobody implements
 	FaultUnknownPeer     = 7020 // the envelope's wwwroot is nobody's here

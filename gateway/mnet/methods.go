@@ -37,7 +37,18 @@ type Call struct {
 	Params []Value
 	Nonce  [32]byte // names the message; the same in every copy of it
 	Addr   netip.Addr
+
+	reason string
+	detail error
 }
+
+// Note records why a call was answered with less than it asked for, though not
+// with a fault: reason and detail become those of the Event. The peer learns
+// neither.
+func (c *Call) Note(reason string, detail error) { c.reason, c.detail = reason, detail }
+
+// Noted returns what Note recorded last.
+func (c *Call) Noted() (reason string, detail error) { return c.reason, c.detail }
 
 // Param returns the text of the i-th parameter, or "" if there is none.
 func (c *Call) Param(i int) string {
@@ -59,12 +70,14 @@ func (s *Server) systemMethods() []Method {
 		{Name: keyswap, MinParams: 2, Call: s.keyswap},
 		{Name: "system/listServices", Call: s.listServices},
 		{Name: "system/listMethods", Call: s.listMethods},
+		{Name: methodSignature, Call: s.describe},
+		{Name: methodHelp, Call: s.describe},
 	}
 }
 
 // unimplemented are the system methods that exist in stock dispatchers, but
 // are of no use to a peer.
-var unimplemented = []string{"system/methodSignature", "system/methodHelp", "system/listFiles", "system/retrieveFile"}
+var unimplemented = []string{"system/listFiles", "system/retrieveFile"}
 
 func (s *Server) listServices(_ context.Context, c *Call) (Value, error) {
 	names := slices.Sorted(slices.Values(slices.Concat(c.Peer.Publish, c.Peer.Subscribe)))
@@ -117,6 +130,8 @@ func (s *Server) find(c *Call) (*Method, *Fault, string) {
 		return nil, &Fault{Code: FaultNoSystemMethod, String: noMethodText}, ReasonUnknownMethod
 	case m == nil:
 		return nil, &Fault{Code: FaultNoMethod, String: noMethodText}, ReasonUnknownMethod
+	case m.Service != "" && !c.Peer.Publishes(m.Service) && c.Peer.Subscribes(m.Service):
+		return nil, &Fault{Code: FaultNotPublished, String: noMethodText}, ReasonNotPublished
 	case m.Service != "" && !c.Peer.Publishes(m.Service):
 		return nil, &Fault{Code: FaultNoMethod, String: noMethodText}, ReasonNotPublished
 	case len(c.Params) < m.MinParams:

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,12 +62,18 @@ type Server struct {
 	// for it and stays the same. It may be nil.
 	Keyswapped func(context.Context, KeyswapRequest)
 
-	Methods []Method                       // besides the built-in system/keyswap, listServices and listMethods
+	Methods []Method                       // besides the built-in system/*
 	Replays Replays                        // nil lets replays of Methods without ChecksReplay pass
 	Window  time.Duration                  // how far a timestamp may be off, either way; 0 for DefaultWindow
 	Now     func() time.Time               // nil for time.Now
 	Addr    func(*http.Request) netip.Addr // whose budget a request uses up; nil for the address of the connection
 	Observe func(context.Context, Event)   // called once for each request; may be nil
+
+	// Pass answers a call of a method that nobody here has, given the whole
+	// message as it came. It returns the answer in its envelope, or nil if
+	// the caller is to get fault 7012; an error says why, for the log. It may
+	// be nil.
+	Pass func(ctx context.Context, c *Call, message []byte) ([]byte, error)
 
 	once    sync.Once
 	methods map[string]*Method
@@ -125,6 +132,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	doc, ok := x.read(w, r)
 	var answer []byte
 	if ok {
+		x.doc = doc
 		answer = x.answer(ctx, doc)
 	}
 	if answer != nil {
@@ -144,6 +152,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type exchange struct {
 	*Server
 	event  Event
+	doc    []byte               // as it came
 	keys   []*Key               // of ours, as they were when the request came
 	cert   *gateway.Certificate // the peer's
 	key    *Key                 // of ours that signs the answer
@@ -381,10 +390,11 @@ func (x *exchange) verify(ctx context.Context, opened Opened) []byte {
 func (x *exchange) dispatch(ctx context.Context, c *Call) []byte {
 	x.event.Method = c.Method[:min(len(c.Method), 255)]
 	m, fault, reason := x.find(c)
-	if fault != nil {
+	pass := fault != nil && fault.Code == FaultNoMethod && x.sealed && x.mayPass(c.Method)
+	if fault != nil && !pass {
 		return x.fault(ctx, fault.Code, fault.String, reason, nil)
 	}
-	if x.sealed && x.Replays != nil && !m.ChecksReplay {
+	if x.sealed && x.Replays != nil && (pass || !m.ChecksReplay) {
 		replayed, err := x.Replays.Replayed(ctx, c.Nonce)
 		if err != nil {
 			return x.fault(ctx, FaultOther, failedText, ReasonReplaysFailed, err)
@@ -392,6 +402,9 @@ func (x *exchange) dispatch(ctx context.Context, c *Call) []byte {
 		if replayed {
 			return x.fault(ctx, FaultUnknown, replayedText, ReasonReplay, nil)
 		}
+	}
+	if pass {
+		return x.pass(ctx, c, fault)
 	}
 	v, err := m.Call(ctx, c)
 	if errors.Is(err, ErrReplayed) {
@@ -401,12 +414,43 @@ func (x *exchange) dispatch(ctx context.Context, c *Call) []byte {
 		x.budget.prove(x.caller(), x.Now()) // not earlier: a recorded message proves nothing
 	}
 	if err == nil {
+		if reason, detail := c.Noted(); reason != "" {
+			x.event.Reason, x.event.Err = reason, detail
+		}
 		return x.pack(ctx, EncodeResponse(v))
 	}
 	if fault, ok := errors.AsType[*Fault](err); ok {
 		return x.fault(ctx, fault.Code, fault.String, cmp.Or(fault.Reason, ReasonFault), err)
 	}
 	return x.fault(ctx, FaultOther, failedText, ReasonFailed, err)
+}
+
+// mayPass reports whether a method may be somebody else's. One that is spelled
+// like ours is not: a Moodle on MySQL looks methods up without regard to case,
+// and would answer what we refuse.
+func (s *Server) mayPass(method string) bool {
+	for name := range s.methods {
+		if strings.EqualFold(name, method) {
+			return false
+		}
+	}
+	return s.Pass != nil
+}
+
+// pass lets somebody else answer a call of a method that nobody here has.
+// Only a sealed answer is passed back: a plain one says that whoever gave it
+// could not read the message.
+func (x *exchange) pass(ctx context.Context, c *Call, fault *Fault) []byte {
+	x.budget.prove(x.caller(), x.Now())
+	answer, err := x.Pass(ctx, c, x.doc)
+	if err == nil && answer != nil && rootOf(answer) != "encryptedmessage" {
+		err = errors.New("the answer is not sealed")
+	}
+	if err != nil || answer == nil {
+		return x.fault(ctx, fault.Code, fault.String, ReasonUnknownMethod, err)
+	}
+	x.event.Reason = ReasonPassed
+	return answer
 }
 
 const (

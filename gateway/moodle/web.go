@@ -1,12 +1,9 @@
 package moodle
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -78,15 +75,7 @@ func NewWeb(o WebOptions) *Web {
 		o.Now = time.Now
 	}
 	if o.Transport == nil {
-		// Not the default one: that may send the learner's cookie to a proxy
-		// which the environment names.
-		o.Transport = &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: webTimeout}).DialContext,
-			TLSHandshakeTimeout:   webTimeout,
-			MaxIdleConnsPerHost:   16,
-			IdleConnTimeout:       4 * time.Second, // below the 5 s of an Apache
-			ResponseHeaderTimeout: webTimeout,
-		}
+		o.Transport = newTransport()
 	}
 	return &Web{o: o}
 }
@@ -171,16 +160,7 @@ func (w *Web) loginPage(ctx context.Context, b Browser) (page, error) {
 
 // request builds a request to a page below the wwwroot.
 func (w *Web) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
-	u := *w.o.Upstream
-	u.Path = strings.TrimSuffix(u.Path, "/") + w.o.Site.Path() + path
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, errors.New("upstream is not a usable URL")
-	}
-	req.Host = w.o.Site.Host()
-	req.Header.Set("X-Forwarded-Host", w.o.Site.Host())
-	req.Header.Set("X-Forwarded-Proto", w.o.Site.Scheme())
-	return req, nil
+	return newRequest(ctx, w.o.Upstream, w.o.Site, method, path, body)
 }
 
 // actFor makes the request the browser's, with no cookie but the session's.

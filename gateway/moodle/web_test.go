@@ -38,7 +38,7 @@ func withToken(o *WebOptions) { o.Token = func() string { return testToken } }
 
 var lena = gateway.User{
 	ID: 3, Username: "learner1", FirstName: "Lena", LastName: "Lerner", Email: "learner1@idp.test", Auth: "manual",
-	City: "Berlin", Country: "DE", Lang: "en", Timezone: "99", MailFormat: "1",
+	City: "Berlin", Country: "DE", Lang: "en", Timezone: "99", MailFormat: "1", Picture: "10",
 }
 
 func TestWebSaysWhoseASessionIs(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"jumpgate/gateway"
 )
@@ -35,6 +36,18 @@ type userRecord struct {
 	Lang       string      `json:"lang"`
 	Timezone   string      `json:"timezone"`
 	MailFormat json.Number `json:"mailformat"`
+	ImageURL   string      `json:"profileimageurl"`
+}
+
+// picture returns user.picture, which is in the address of the picture
+// (source: get_url in lib/classes/output/user_picture.php). Any other address,
+// the theme's or Gravatar's, leaves open whether there is one.
+func (u userRecord) picture() string {
+	address, err := url.Parse(u.ImageURL)
+	if err != nil || !strings.Contains(address.Path, "/user/icon/") {
+		return ""
+	}
+	return address.Query().Get("rev")
 }
 
 func (u userRecord) identity() gateway.Identity {
@@ -51,6 +64,7 @@ func (u userRecord) identity() gateway.Identity {
 			Lang:       u.Lang,
 			Timezone:   u.Timezone,
 			MailFormat: u.MailFormat.String(),
+			Picture:    u.picture(),
 			Suspended:  u.Suspended,
 		},
 		Remote: u.Auth == "mnet",

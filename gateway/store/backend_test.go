@@ -161,7 +161,7 @@ func newFixture(t testing.TB, o Options) fixture {
 		return open(t, o).Site(w)
 	}
 	// Connect and teach Redis the scripts: neither is part of the steady state.
-	for _, script := range []*redis.Script{scriptSave, scriptClaim} {
+	for _, script := range []*redis.Script{scriptSave, scriptClaim, scriptRedeem, scriptExtend, scriptEndPeers} {
 		if err := script.Load(t.Context(), r.client).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -226,9 +226,19 @@ func grant() Grant {
 	return Grant{
 		User:      gateway.User{ID: 3, Username: "ada", FirstName: "Ada", LastName: "Lovelace", Email: "ada@example.org", Description: "ünïcode\n\"quoted\""},
 		Peer:      peer,
-		UserAgent: "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+		UserAgent: browserA,
+		Home:      "sealed", HomeHash: HomeHash(homeA),
 	}
 }
+
+// The hash of a User-Agent header, and a Moodle session.
+const (
+	browserA = "da39a3ee5e6b4b0d3255bfef95601890afd80709"
+	homeA    = "adaadaadaadaadaadaadaadaad"
+)
+
+// redeemer is who may redeem what grant stands for.
+func redeemer() Redeemer { return Redeemer{Peer: peer, UserAgent: browserA, Life: 8 * time.Hour} }
 
 // keys returns all keys of the site.
 func (f fixture) keys(t *testing.T) []string {

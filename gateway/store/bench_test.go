@@ -36,7 +36,7 @@ func BenchmarkRedeem(b *testing.B) {
 		b.ResetTimer()
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if _, err := f.Redeem(b.Context(), nonce(), <-tokens); err != nil {
+				if _, err := f.Redeem(b.Context(), nonce(), <-tokens, redeemer()); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -27,7 +27,7 @@ func TestEmbeddedLifetimesEndByThemselves(t *testing.T) {
 		b := newBrowser(f.Site)
 		b.plant(t, "/1")
 		time.Sleep(31 * time.Second)
-		if _, err := f.Redeem(t.Context(), nonce(), token); !errors.Is(err, ErrTokenExpired) {
+		if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); !errors.Is(err, ErrTokenExpired) {
 			t.Errorf("a token 31 s old: %v", err)
 		}
 		if token, err = f.Mint(t.Context(), grant()); err != nil {
@@ -39,7 +39,7 @@ func TestEmbeddedLifetimesEndByThemselves(t *testing.T) {
 			}
 		}
 		time.Sleep(62 * time.Second)
-		if _, err := f.Redeem(t.Context(), nonce(), token); !errors.Is(err, ErrNoToken) {
+		if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); !errors.Is(err, ErrNoToken) {
 			t.Errorf("a token 62 s old: %v", err)
 		}
 		time.Sleep(NonceLife + 2*time.Second)
@@ -73,7 +73,7 @@ func TestEmbeddedForgetsTheVersionsOfDeadKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Redeem(t.Context(), nonce(), token); err != nil {
+		if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,7 +97,7 @@ func TestFullEmbeddedServerRefusesWritesAndKeepsTokens(t *testing.T) {
 	if _, _, err := f.Claim(t.Context(), b.cookie.Value, j.ID, "login", grant()); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("claim: %v, want ErrUnavailable", err)
 	}
-	if _, err := f.Redeem(t.Context(), nonce(), random(40)); !errors.Is(err, ErrUnavailable) {
+	if _, err := f.Redeem(t.Context(), nonce(), random(40), redeemer()); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("redeem: %v, want ErrUnavailable", err)
 	}
 	if got := b.jumps(t); len(got) != 1 {
@@ -116,7 +116,7 @@ func TestEmbeddedServersAreSeparateAndEndWithClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	two.prefix = one.prefix
-	if _, err := two.Redeem(t.Context(), nonce(), token); !errors.Is(err, ErrNoToken) {
+	if _, err := two.Redeem(t.Context(), nonce(), token, redeemer()); !errors.Is(err, ErrNoToken) {
 		t.Errorf("the other server: %v", err)
 	}
 	if err := one.r.Close(); err != nil {
@@ -143,7 +143,7 @@ func TestEmbeddedServesManyAtOnce(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if _, err := f.Redeem(t.Context(), nonce(), token); err != nil {
+			if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); err != nil {
 				t.Error(err)
 			}
 		})

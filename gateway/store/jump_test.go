@@ -122,7 +122,7 @@ func TestClaimMintsATokenAndRemembersTheLogin(t *testing.T) {
 				t.Fatalf("token %q, won %v, %v", token, won, err)
 			}
 		})
-		if g, err := f.Redeem(t.Context(), nonce(), token); err != nil || g.User.Username != "ada" || g.Peer != peer {
+		if g, err := f.Redeem(t.Context(), nonce(), token, redeemer()); err != nil || g.User.Username != "ada" || g.Peer != peer {
 			t.Errorf("%+v, %v", g, err)
 		}
 		session, err := b.Get(b.request(), cookieName)
@@ -255,7 +255,7 @@ func TestFloodWithoutCookiesPushesOutNothing(t *testing.T) {
 		if diff := cmp.Diff([]string{"/wanted"}, learner.jumps(t)); diff != "" {
 			t.Error(diff)
 		}
-		if _, err := f.Redeem(t.Context(), nonce(), token); err != nil {
+		if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); err != nil {
 			t.Errorf("token: %v", err)
 		}
 	})

@@ -96,7 +96,7 @@ func TestRedisDownIsNamedAndQuick(t *testing.T) {
 			operations := map[string]func() error{
 				"ping":     func() error { return r.Ping(t.Context()) },
 				"mint":     func() error { _, err := site.Mint(t.Context(), grant()); return err },
-				"redeem":   func() error { _, err := site.Redeem(t.Context(), nonce(), random(40)); return err },
+				"redeem":   func() error { _, err := site.Redeem(t.Context(), nonce(), random(40), redeemer()); return err },
 				"replayed": func() error { _, err := site.Replayed(t.Context(), nonce()); return err },
 				"claim": func() error {
 					_, won, err := site.Claim(t.Context(), random(40), random(22), "l", grant())
@@ -165,7 +165,7 @@ func TestRealRefusalsAreUnavailable(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err1 := f.Mint(t.Context(), grant())
-			_, err2 := f.Redeem(t.Context(), nonce(), random(40))
+			_, err2 := f.Redeem(t.Context(), nonce(), random(40), redeemer())
 			_, _, err3 := f.Claim(t.Context(), b.cookie.Value, j.ID, "login", grant())
 			err4 := b.write(t, "k", "v")
 			err5 := f.r.Ping(t.Context())
@@ -194,13 +194,13 @@ func TestRestartInTheMiddleLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.stop()
-	if _, err := f.Redeem(t.Context(), nonce(), token); !errors.Is(err, ErrUnavailable) {
+	if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("while it is down: %v", err)
 	}
 	if err := server.start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Redeem(t.Context(), nonce(), token); err != nil {
+	if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); err != nil {
 		t.Errorf("token: %v", err)
 	}
 	if _, won, err := f.Claim(t.Context(), b.cookie.Value, j.ID, "login", grant()); err != nil || !won {
@@ -221,7 +221,7 @@ func TestRestartWithoutPersistenceIsAClearAnswer(t *testing.T) {
 	if err := server.start(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Redeem(t.Context(), nonce(), token); !errors.Is(err, ErrNoToken) {
+	if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); !errors.Is(err, ErrNoToken) {
 		t.Errorf("token: %v, want ErrNoToken", err)
 	}
 	if _, won, err := f.Claim(t.Context(), b.cookie.Value, j.ID, "login", grant()); err != nil || won {
@@ -255,10 +255,16 @@ func TestClusterTakesScriptsAndTransactions(t *testing.T) {
 		if err != nil || !won {
 			t.Fatal(won, err)
 		}
-		if _, err := f.Redeem(t.Context(), nonce(), token); err != nil {
+		if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); err != nil {
 			t.Error(err)
 		}
 	})
+	extended, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada", "bob"}, time.Hour)
+	wantVisits(t, extended.Live, err, visit{"ada", peer, browserA, "sealed"})
+	live, _, err := f.ListPeerSessions(t.Context(), 10)
+	wantVisits(t, live, err, visit{"ada", peer, browserA, "sealed"})
+	ended, err := f.EndHomeSession(t.Context(), homeA)
+	wantVisits(t, ended, err, visit{"ada", peer, browserA, "sealed"})
 	if err := f.r.client.(*redis.ClusterClient).ForEachMaster(t.Context(), func(ctx context.Context, node *redis.Client) error {
 		return node.ScriptFlush(ctx).Err()
 	}); err != nil {
@@ -303,7 +309,7 @@ func TestWhatMustNotRunTwiceIsNotSentTwice(t *testing.T) {
 		do   func(*Site) error
 		sent int64
 	}{
-		{"redeem", func(s *Site) error { _, err := s.Redeem(t.Context(), nonce(), random(40)); return err }, 1},
+		{"redeem", func(s *Site) error { _, err := s.Redeem(t.Context(), nonce(), random(40), redeemer()); return err }, 1},
 		{"replayed", func(s *Site) error { _, err := s.Replayed(t.Context(), nonce()); return err }, 1},
 		{"mint", func(s *Site) error { _, err := s.Mint(t.Context(), grant()); return err }, 2},
 	} {

@@ -1,14 +1,15 @@
 package store
 
 import (
+	"context"
 	_ "embed"
 
 	"github.com/redis/go-redis/v9"
 )
 
 // The scripts are called by their hash; Run sends the text only to a Redis
-// that does not know it yet. Each may run twice for one call, when the first
-// answer was lost, and then answers the same.
+// that does not know it yet. Each but redeem may run twice for one call, when
+// the first answer was lost, and then answers the same.
 var (
 	//go:embed save.lua
 	saveLua string
@@ -23,11 +24,39 @@ var (
 	//go:embed request.lua
 	requestLua string
 
-	scriptSave  = redis.NewScript(saveLua)
-	scriptClaim = redis.NewScript(claimLua)
-	scriptEnd   = redis.NewScript(endLua)
+	//go:embed redeem.lua
+	redeemLua string
+	//go:embed extend.lua
+	extendLua string
+	//go:embed endpeers.lua
+	endPeersLua string
+
+	scriptSave     = redis.NewScript(saveLua)
+	scriptClaim    = redis.NewScript(claimLua)
+	scriptEnd      = redis.NewScript(endLua)
+	scriptRedeem   = redis.NewScript(redeemLua)
+	scriptExtend   = redis.NewScript(extendLua)
+	scriptEndPeers = redis.NewScript(endPeersLua)
 
 	scriptKey       = redis.NewScript(keyLua)
 	scriptChangeKey = redis.NewScript(changeKeyLua)
 	scriptRequest   = redis.NewScript(requestLua)
 )
+
+// runOnce is Script.Run for a script that must not run twice for one call.
+func (r *Redis) runOnce(ctx context.Context, script *redis.Script, text string, keys []string, args ...any) ([]any, error) {
+	run := func(name, what string) ([]any, error) {
+		command := []any{name, what, len(keys)}
+		for _, key := range keys {
+			command = append(command, key)
+		}
+		cmd := redis.NewCmd(ctx, append(command, args...)...)
+		_ = r.client.Process(ctx, once{cmd})
+		return cmd.Slice()
+	}
+	answer, err := run("evalsha", script.Hash())
+	if redis.HasErrorPrefix(err, "NOSCRIPT") { // it did not run
+		return run("eval", text)
+	}
+	return answer, err
+}

@@ -29,6 +29,12 @@ const (
 	kindNewFrom = "new:"     // + client address: the same for one address
 	kindRequest = "requests" // hash: hash of wwwroot and certificate: a Request
 	kindCache   = "cache:"   // + name and key of a Cache
+	kindLearner = "mnet:"    // + username: hash of PeerSessions
+	kindHome    = "home:"    // + hash of a Moodle session: browser and username
+	kindEnded   = "ended"    // sorted set: Moodle sessions by the time they ended
+	kindCourses = "courses:" // + username: hash of reports by peer
+	kindPeerLog = "log:"     // + peer: list of LogRecords
+	kindPicture = "picture:" // + username: user id, revision of the picture and when it was first seen
 	kindKey     = "key:"     // + agreed, gateways, sealed: the MNet key of the site
 	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
 )

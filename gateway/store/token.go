@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -22,7 +23,7 @@ const (
 	// NonceLife is how long a message cannot be replayed.
 	NonceLife = 24 * time.Hour
 
-	maxGrant = 64 << 10 // bytes of a Grant as JSON
+	maxGrant = 64 << 10 // bytes of a Grant as it is stored
 )
 
 // Grant is what a token stands for: user may log in at peer.
@@ -32,9 +33,15 @@ type Grant struct {
 	// UserAgent is the hexadecimal SHA-1 of the browser's User-Agent header
 	// (protocol page, section 5.3).
 	UserAgent string `json:"useragent"`
+	// Home is the Moodle session that the jump came from, sealed by the
+	// caller, without blanks; HomeHash is its HomeHash.
+	Home     string `json:"home"`
+	HomeHash string `json:"homehash"`
 	// Issued and Expires are set by Mint and Claim, in UTC.
 	Issued  time.Time `json:"issued"`
 	Expires time.Time `json:"expires"`
+	// Picture is set by Redeem.
+	Picture Picture `json:"-"`
 }
 
 // Mint makes a token of 40 characters from [A-Za-z0-9] that can be redeemed
@@ -58,47 +65,77 @@ func (s *Site) newToken(g Grant) (token string, record []byte, err error) {
 	}
 	g.Issued = s.r.now().UTC()
 	g.Expires = g.Issued.Add(TokenLife)
-	record, err = json.Marshal(g)
+	if err := g.checkHome(); err != nil {
+		return "", nil, err
+	}
+	text, err := json.Marshal(g)
 	if err != nil {
 		return "", nil, fmt.Errorf("grant: %w", err)
 	}
+	record = fmt.Appendf(nil, "%d %s", micros(g.Expires), text)
 	if len(record) > maxGrant {
 		return "", nil, fmt.Errorf("grant is longer than %d bytes", maxGrant)
 	}
 	return random(secretLength), record, nil
 }
 
-// Redeem burns token and returns its grant. nonce identifies the message that
-// asks (the SHA-256 of its RC4 key): it is marked as seen, and a message seen
-// before gets ErrReplayed and no grant. ErrNoToken means unknown or redeemed
-// before, ErrTokenExpired that it was redeemed too late. That the right peer
-// and browser ask is for the caller to check. One round trip.
-func (s *Site) Redeem(ctx context.Context, nonce [32]byte, token string) (Grant, error) {
-	tx := s.r.client.TxPipeline()
-	seen := s.markSeen(ctx, nonce)
-	_ = tx.Process(ctx, seen)
-	get := tx.GetDel(ctx, s.tokenKey(token))
-	if _, err := tx.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+// Redeemer is who redeems a token.
+type Redeemer struct {
+	Peer      gateway.Wwwroot
+	Aliases   []gateway.Wwwroot // of the peer, for which the token may have been made before it moved
+	UserAgent string            // of the browser, as in a Grant
+	Life      time.Duration     // of the session that begins
+}
+
+// aliases returns the aliases with a blank around each, which no wwwroot has.
+func (by Redeemer) aliases() string {
+	var b strings.Builder
+	for _, alias := range by.Aliases {
+		b.WriteString(" " + alias.String() + " ")
+	}
+	return b.String()
+}
+
+// Redeem burns token, begins the learner's session at the peer (see
+// PeerSession), in place of one in the same browser, and returns the token's
+// grant. nonce identifies the message that asks (the SHA-256 of its RC4 key):
+// it is marked as seen, and a message seen before gets ErrReplayed and no
+// grant. ErrNoToken means unknown or redeemed before, ErrTokenExpired that it
+// was redeemed too late, ErrOtherPeer and ErrOtherBrowser that it was made for
+// another one, ErrLoggedOut that the Moodle session it came from is over. One
+// round trip.
+func (s *Site) Redeem(ctx context.Context, nonce [32]byte, token string, by Redeemer) (Grant, error) {
+	answer, err := s.r.runOnce(ctx, scriptRedeem, redeemLua,
+		[]string{s.nonceKey(nonce), s.tokenKey(token), s.key(kindEnded, "")},
+		micros(s.r.now()), NonceLife.Milliseconds(), by.Peer.String(), by.UserAgent,
+		by.Life.Milliseconds(), PeerSessionRecent.Milliseconds(), maxPeerSessions, s.key(kindLearner, ""), s.key(kindHome, ""),
+		s.key(kindPicture, ""), ReportLife.Milliseconds(), by.aliases())
+	if err != nil {
 		return Grant{}, fail("redeem token", err)
 	}
-	if errors.Is(seen.Err(), redis.Nil) {
-		return Grant{}, ErrReplayed
+	if len(answer) == 3 {
+		var g Grant
+		record, _ := answer[1].(string)
+		picture, _ := answer[2].(string)
+		if err := json.Unmarshal([]byte(record), &g); err != nil {
+			return Grant{}, fmt.Errorf("redeem token: record: %w", err)
+		}
+		if g.Picture, err = parsePicture(picture); err != nil {
+			return Grant{}, fmt.Errorf("redeem token: picture: %w", err)
+		}
+		return g, nil
 	}
-	record, err := get.Bytes()
-	if errors.Is(err, redis.Nil) {
-		return Grant{}, ErrNoToken
+	for result, err := range redeemErrors {
+		if len(answer) == 1 && answer[0] == result {
+			return Grant{}, err
+		}
 	}
-	if err := errors.Join(seen.Err(), err); err != nil {
-		return Grant{}, fail("redeem token", err)
-	}
-	var g Grant
-	if err := json.Unmarshal(record, &g); err != nil {
-		return Grant{}, fmt.Errorf("redeem token: record: %w", err)
-	}
-	if !s.r.now().Before(g.Expires) {
-		return Grant{}, ErrTokenExpired
-	}
-	return g, nil
+	return Grant{}, errors.New("redeem token: unexpected answer of the script")
+}
+
+var redeemErrors = map[string]error{
+	"replayed": ErrReplayed, "unknown": ErrNoToken, "expired": ErrTokenExpired,
+	"peer": ErrOtherPeer, "browser": ErrOtherBrowser, "logout": ErrLoggedOut,
 }
 
 // Replayed marks nonce as seen and reports whether it was before: for messages

@@ -34,7 +34,7 @@ func TestTokenIsRedeemedOnceAndCostsOneRoundTripEachWay(t *testing.T) {
 		var got Grant
 		f.wantTrips(t, 1, func() {
 			var err error
-			if got, err = f.Redeem(t.Context(), nonce(), token); err != nil {
+			if got, err = f.Redeem(t.Context(), nonce(), token, redeemer()); err != nil {
 				t.Fatal(err)
 			}
 			if got.Expires.Sub(got.Issued) != TokenLife || got.Issued.Location() != time.UTC {
@@ -46,7 +46,7 @@ func TestTokenIsRedeemedOnceAndCostsOneRoundTripEachWay(t *testing.T) {
 			}
 		})
 		for _, gateway := range []*Site{f.Site, f.again()} {
-			if _, err := gateway.Redeem(t.Context(), nonce(), token); !errors.Is(err, ErrNoToken) {
+			if _, err := gateway.Redeem(t.Context(), nonce(), token, redeemer()); !errors.Is(err, ErrNoToken) {
 				t.Errorf("second time: %v, want ErrNoToken", err)
 			}
 		}
@@ -70,14 +70,14 @@ func TestTokenDiesWithAgeByTheRecordAlone(t *testing.T) {
 					t.Fatal(err)
 				}
 				f.clock.advance(test.age)
-				g, err := f.Redeem(t.Context(), nonce(), token)
+				g, err := f.Redeem(t.Context(), nonce(), token, redeemer())
 				if !errors.Is(err, test.want) {
 					t.Errorf("got %v, want %v", err, test.want)
 				}
 				if err != nil && g != (Grant{}) {
 					t.Error("a refused token still yields its grant")
 				}
-				if _, err := f.Redeem(t.Context(), nonce(), token); !errors.Is(err, ErrNoToken) {
+				if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); !errors.Is(err, ErrNoToken) {
 					t.Errorf("a second try got %v, want ErrNoToken", err)
 				}
 			})
@@ -100,7 +100,7 @@ func TestReplayedMessageGetsNoGrant(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g, err := f.Redeem(t.Context(), seen, token)
+		g, err := f.Redeem(t.Context(), seen, token, redeemer())
 		if !errors.Is(err, ErrReplayed) || g != (Grant{}) {
 			t.Errorf("got %v, %v, want ErrReplayed alone", g, err)
 		}
@@ -132,7 +132,7 @@ func TestOfManyRedemptionsAtOnceOneWins(t *testing.T) {
 				var all sync.WaitGroup
 				for i := range errs {
 					n := next()
-					all.Go(func() { _, errs[i] = sites[i%2].Redeem(t.Context(), n, token) })
+					all.Go(func() { _, errs[i] = sites[i%2].Redeem(t.Context(), n, token, redeemer()) })
 				}
 				all.Wait()
 				won := 0
@@ -198,7 +198,7 @@ func TestGrantThatCannotBeIsRefused(t *testing.T) {
 func TestUnknownAndMalformedTokensAreNoTokens(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
 		for _, token := range []string{"", "x", random(40), strings.Repeat("\x00", 40), strings.Repeat("a", 1<<16)} {
-			if _, err := f.Redeem(t.Context(), nonce(), token); !errors.Is(err, ErrNoToken) {
+			if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); !errors.Is(err, ErrNoToken) {
 				t.Errorf("token of %d bytes: %v, want ErrNoToken", len(token), err)
 			}
 		}
@@ -221,5 +221,36 @@ func TestRandomCharactersAreUniform(t *testing.T) {
 	}
 	if count != [256]int{} {
 		t.Error("characters outside of the alphabet")
+	}
+}
+
+func TestATokenOfAPeerThatHasMovedIsItsOwn(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		peer    string
+		aliases []string
+		want    error
+	}{
+		{"an alias", "https://new.example", []string{"https://x.example", grant().Peer.String(), "https://y.example"}, nil},
+		{"the wwwroot, whatever the aliases", grant().Peer.String(), []string{"https://x.example"}, nil},
+		{"no alias", "https://new.example", nil, ErrOtherPeer},
+		{"an alias that only begins like it", "https://new.example", []string{grant().Peer.String() + "/moodle", grant().Peer.String() + "x"}, ErrOtherPeer},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			eachRedis(t, func(t *testing.T, f fixture) {
+				token, err := f.Mint(t.Context(), grant())
+				if err != nil {
+					t.Fatal(err)
+				}
+				by := redeemer()
+				by.Peer, by.Aliases = mustWwwroot(test.peer), nil
+				for _, alias := range test.aliases {
+					by.Aliases = append(by.Aliases, mustWwwroot(alias))
+				}
+				if _, err := f.Redeem(t.Context(), nonce(), token, by); err != test.want {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+			})
+		})
 	}
 }

@@ -1,0 +1,292 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"jumpgate/gateway"
+)
+
+const (
+	// PeerSessionRecent is how long an MNet session is remembered after it
+	// has ended.
+	PeerSessionRecent = 24 * time.Hour
+
+	maxPeerSessions = 64  // of one learner; the oldest makes room for the newest
+	maxUsername     = 255 // bytes; Moodle allows 100 characters
+	maxExtended     = 500 // learners in one script
+
+	// Moodle sessions that ended while a token from them could still be
+	// redeemed. Anybody can make Moodle replace a session that never was, so
+	// there is a limit.
+	maxEndedHomes   = 10_000
+	endedHomesSince = 2 * TokenLife
+)
+
+// PeerSession is a learner's session at a peer: Moodle's row of mnet_session
+// on the side of the identity provider (protocol page, section 7). There is
+// one for each learner, peer and browser.
+type PeerSession struct {
+	Username  string
+	UserID    int64
+	Peer      gateway.Wwwroot
+	UserAgent string    // hexadecimal SHA-1 of the browser's User-Agent header
+	Home      string    // what Grant.Home was
+	Started   time.Time // in UTC, as the others
+	Expires   time.Time
+	Ended     time.Time // zero if it was not ended before it expired
+}
+
+// Live reports whether the session has neither ended nor expired.
+func (p PeerSession) Live(now time.Time) bool { return p.Ended.IsZero() && now.Before(p.Expires) }
+
+// recent reports whether it has at most PeerSessionRecent ago, or lives.
+func (p PeerSession) recent(now time.Time) bool {
+	over := p.Expires
+	if !p.Ended.IsZero() {
+		over = p.Ended
+	}
+	return now.Before(over.Add(PeerSessionRecent))
+}
+
+func (s *Site) learnerKey(username string) string { return s.key(kindLearner, username) }
+
+func peerField(peer gateway.Wwwroot, userAgent string) string { return peer.String() + " " + userAgent }
+
+// PeerSessions returns the sessions of a learner that live or ended lately,
+// the newest first. One round trip.
+func (s *Site) PeerSessions(ctx context.Context, username string) ([]PeerSession, error) {
+	if len(username) > maxUsername {
+		return nil, nil
+	}
+	fields, err := s.r.client.HGetAll(ctx, s.learnerKey(username)).Result()
+	if err != nil {
+		return nil, fail("read peer sessions", err)
+	}
+	var all []PeerSession
+	now := s.r.now()
+	for field, value := range fields {
+		p, err := parsePeerSession(username, field, value)
+		if err != nil {
+			return nil, err
+		}
+		if p.recent(now) {
+			all = append(all, p)
+		}
+	}
+	slices.SortFunc(all, func(a, b PeerSession) int { return b.Started.Compare(a.Started) })
+	return all, nil
+}
+
+// SessionAt reports whether a learner has a live session at peer, and whether
+// there is one that lives or did so at most PeerSessionRecent ago. One round
+// trip.
+func (s *Site) SessionAt(ctx context.Context, peer gateway.Wwwroot, username string) (live, recent bool, err error) {
+	all, err := s.PeerSessions(ctx, username)
+	for _, p := range all {
+		if p.Peer == peer {
+			live, recent = live || p.Live(s.r.now()), true
+		}
+	}
+	return live, recent, err
+}
+
+// Extended is what became of the learners named to ExtendPeerSessions.
+type Extended struct {
+	Live    []PeerSession
+	Lapsed  []string // learners whose sessions at the peer ended lately
+	Unknown []string // learners who had none there
+}
+
+// ExtendPeerSessions gives the live sessions that learners have at peer a new
+// life, counted from now. One round trip for each 500 learners.
+func (s *Site) ExtendPeerSessions(ctx context.Context, peer gateway.Wwwroot, usernames []string, life time.Duration) (Extended, error) {
+	var e Extended
+	now := s.r.now()
+	for chunk := range slices.Chunk(usernames, maxExtended) {
+		var known, keys []string
+		for _, name := range chunk {
+			if len(name) > maxUsername {
+				e.Unknown = append(e.Unknown, name)
+				continue
+			}
+			known, keys = append(known, name), append(keys, s.learnerKey(name))
+		}
+		if len(keys) == 0 {
+			continue
+		}
+		answers, err := scriptExtend.Run(ctx, s.r.client, keys,
+			micros(now), micros(now.Add(life)), (life + PeerSessionRecent).Milliseconds(), micros(now.Add(-PeerSessionRecent)),
+			peerField(peer, ""), s.key(kindHome, "")).Slice()
+		if err != nil {
+			return Extended{}, fail("extend peer sessions", err)
+		}
+		for i, answer := range answers {
+			switch answer := answer.(type) {
+			case []any:
+				live, err := parsePeerSessions(known[i], answer)
+				if err != nil {
+					return Extended{}, err
+				}
+				e.Live = append(e.Live, live...)
+			case int64:
+				if answer == 1 {
+					e.Lapsed = append(e.Lapsed, known[i])
+				} else {
+					e.Unknown = append(e.Unknown, known[i])
+				}
+			}
+		}
+	}
+	return e, nil
+}
+
+// EndPeerSessions ends a learner's sessions at all peers: those of one
+// browser, or of all if userAgent is empty. It returns those that were live;
+// of two callers at once each session is returned to one. One round trip.
+func (s *Site) EndPeerSessions(ctx context.Context, username, userAgent string) ([]PeerSession, error) {
+	return s.endPeerSessions(ctx, username, userAgent, "")
+}
+
+// EndPeerSessionsFor is EndPeerSessions at the wish of a peer: it ends nothing
+// unless the learner has a live session there, in the browser named.
+func (s *Site) EndPeerSessionsFor(ctx context.Context, peer gateway.Wwwroot, username, userAgent string) ([]PeerSession, error) {
+	if userAgent == "" {
+		return nil, nil
+	}
+	return s.endPeerSessions(ctx, username, userAgent, peerField(peer, userAgent))
+}
+
+func (s *Site) endPeerSessions(ctx context.Context, username, userAgent, needs string) ([]PeerSession, error) {
+	if len(username) > maxUsername {
+		return nil, nil
+	}
+	return s.runEnd(ctx, []string{s.learnerKey(username)}, username, userAgent, needs)
+}
+
+// EndHomeSession ends the sessions at all peers that belong to a session of
+// Moodle's which is over, as a logout there does: those of its learner and
+// browser. It returns those that were live, of which two callers at once get
+// each once. Tokens that were minted from it are no longer good. One round
+// trip.
+func (s *Site) EndHomeSession(ctx context.Context, moodleSessionID string) ([]PeerSession, error) {
+	home := HomeHash(moodleSessionID)
+	return s.runEnd(ctx, []string{s.key(kindHome, home), s.key(kindEnded, "")},
+		home, s.key(kindLearner, ""), maxEndedHomes, micros(s.r.now().Add(-endedHomesSince)), endedHomesSince.Milliseconds())
+}
+
+func (s *Site) runEnd(ctx context.Context, keys []string, args ...any) ([]PeerSession, error) {
+	answer, err := scriptEndPeers.Run(ctx, s.r.client, keys, append([]any{micros(s.r.now()), random(12)}, args...)...).Slice()
+	if err != nil || len(answer) == 0 {
+		return nil, fail("end peer sessions", err)
+	}
+	username, _ := answer[0].(string)
+	return parsePeerSessions(username, answer[1:])
+}
+
+// ListPeerSessions returns the live sessions of up to limit learners, and
+// whether there are more. It walks over all keys of the Redis.
+func (s *Site) ListPeerSessions(ctx context.Context, limit int) (all []PeerSession, more bool, err error) {
+	prefix := s.key(kindLearner, "")
+	node, err := s.node(ctx, prefix)
+	if err != nil {
+		return nil, false, fail("list peer sessions", err)
+	}
+	learners := map[string]bool{} // SCAN may show a key twice
+	keys := node.Scan(ctx, 0, globEscaper.Replace(prefix)+"*", 1000).Iterator()
+	for keys.Next(ctx) {
+		username := strings.TrimPrefix(keys.Val(), prefix)
+		if learners[username] {
+			continue
+		}
+		if len(learners) == limit {
+			return all, true, nil
+		}
+		learners[username] = true
+		sessions, err := s.PeerSessions(ctx, username)
+		if err != nil {
+			return nil, false, err
+		}
+		now := s.r.now()
+		all = append(all, slices.DeleteFunc(sessions, func(p PeerSession) bool { return !p.Live(now) })...)
+	}
+	return all, false, fail("list peer sessions", keys.Err())
+}
+
+// globEscaper makes a wwwroot with an IPv6 address match nothing but itself.
+var globEscaper = strings.NewReplacer(`\`, `\\`, `[`, `\[`, `]`, `\]`, `*`, `\*`, `?`, `\?`)
+
+// node returns the server that has a key: in a Cluster each walks over its own
+// keys alone.
+func (s *Site) node(ctx context.Context, key string) (redis.Cmdable, error) {
+	if cluster, ok := s.r.client.(*redis.ClusterClient); ok {
+		return cluster.MasterForKey(ctx, key)
+	}
+	return s.r.client, nil
+}
+
+// HomeHash stands for a Moodle session without telling its id; see Grant.
+func HomeHash(moodleSessionID string) string { return hash(moodleSessionID) }
+
+// parsePeerSessions reads fields and values in turn, as scripts answer them.
+func parsePeerSessions(username string, answer []any) ([]PeerSession, error) {
+	var all []PeerSession
+	for pair := range slices.Chunk(answer, 2) {
+		if len(pair) < 2 {
+			break
+		}
+		field, _ := pair[0].(string)
+		value, _ := pair[1].(string)
+		p, err := parsePeerSession(username, field, value)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// parsePeerSession reads a record: started, expires, ended (µs), who ended it,
+// user id, hash of the Moodle session, and that sealed, with blanks between.
+// The field is the peer, a blank and the browser.
+func parsePeerSession(username, field, value string) (PeerSession, error) {
+	errMalformed := errors.New("record of a peer session is malformed")
+	peer, userAgent, _ := strings.Cut(field, " ")
+	parts := strings.Split(value, " ")
+	w, err := gateway.ParseWwwroot(peer)
+	if err != nil || len(parts) != 7 {
+		return PeerSession{}, errMalformed
+	}
+	var n [5]int64
+	for _, i := range []int{0, 1, 2, 4} {
+		if n[i], err = strconv.ParseInt(parts[i], 10, 64); err != nil {
+			return PeerSession{}, errMalformed
+		}
+	}
+	p := PeerSession{
+		Username: username, UserID: n[4], Peer: w, UserAgent: userAgent, Home: parts[6],
+		Started: time.UnixMicro(n[0]).UTC(), Expires: time.UnixMicro(n[1]).UTC(),
+	}
+	if n[2] != 0 {
+		p.Ended = time.UnixMicro(n[2]).UTC()
+	}
+	return p, nil
+}
+
+// checkHome refuses a grant from which a record could not be made.
+func (g Grant) checkHome() error {
+	switch {
+	case len(g.User.Username) > maxUsername || g.User.Username == "":
+		return fmt.Errorf("grant: username is empty or longer than %d bytes", maxUsername)
+	case strings.ContainsAny(g.Home+g.HomeHash+g.UserAgent, " \n") || g.HomeHash == "":
+		return errors.New("grant: home, its hash or useragent has a blank, or there is no hash")
+	}
+	return nil
+}
