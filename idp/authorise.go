@@ -3,6 +3,7 @@ package idp
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,7 +20,7 @@ func (p *Provider) Methods() []mnet.Method {
 		Call:         p.userAuthorise,
 		MinParams:    2,
 		ChecksReplay: true,
-	}}, p.reportMethods()...)
+	}}, slices.Concat(p.sessionMethods(), p.reportMethods())...)
 }
 
 // userAuthorise redeems a token: it tells the peer whom it was made for

@@ -131,6 +131,7 @@ func newHome(t testing.TB, limits store.Limits) *home {
 		Site: site, Peers: peers, Source: h.source, Store: h.state, Cookie: "MoodleSession",
 		Browsers:       h.state.Sessions(sessions.Options{Path: "/", MaxAge: 900, HttpOnly: true, Secure: true}, limits, client),
 		SessionTimeout: 8 * time.Hour, Client: client, Secrets: func() [][32]byte { return [][32]byte{{1}} },
+		Children: idp.NewChildren(func(idp.Logout) {}, nil),
 	})
 	if err := h.redis.Ping(t.Context()); err != nil {
 		t.Fatal(err)

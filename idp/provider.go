@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/store"
 )
@@ -41,6 +42,15 @@ type Options struct {
 	Secrets        Secrets                          // keep Moodle session ids secret
 	Behind         *moodle.Behind                   // has the pictures; nil for none
 	Client         func(r *http.Request) netip.Addr // the browser's address
+
+	// Children ends sessions at peers, which Call calls.
+	Children *Children
+	Call     func(ctx context.Context, peer *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error)
+
+	// Logout ends a session at home: moodle.Web's. Touch keeps sessions there
+	// alive; nil leaves that to Moodle.
+	Logout func(ctx context.Context, b moodle.Browser, userID int64) error
+	Touch  func(ctx context.Context, sessions []moodle.Owned) error
 }
 
 // Provider is the identity provider of one site.

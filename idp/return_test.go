@@ -324,18 +324,6 @@ func TestSixteenJumpsABrowser(t *testing.T) {
 	}
 }
 
-// deaf is an identity source that remembers nothing.
-type deaf struct{ idp.Source }
-
-func TestASourceThatRemembersNothingIsNotTold(t *testing.T) {
-	h := newHome(t, store.Limits{})
-	options := h.Options
-	options.Source = deaf{h.source}
-	if b := (browser{"MoodleSession": adas}); idp.New(options).Watches(b.request("GET", login)) {
-		t.Error("pages are watched for nothing")
-	}
-}
-
 func TestWatchForgetsSessionsThatEnd(t *testing.T) {
 	tests := []struct {
 		name, session, target string

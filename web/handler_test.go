@@ -117,6 +117,7 @@ func newFront(t testing.TB, root string) *front {
 			Site: site, Peers: peers, Source: source{}, Store: state, Cookie: "MoodleSession",
 			Browsers:       state.Sessions(sessions.Options{Path: "/", MaxAge: 900}, store.Limits{PerAddress: 3}, address),
 			SessionTimeout: time.Hour, Client: address, Secrets: func() [][32]byte { return [][32]byte{{1}} },
+			Children: idp.NewChildren(func(idp.Logout) {}, nil),
 		}),
 		Homes:     &sp.Homes{Site: site, Peers: peers, Keys: func() [][32]byte { return make([][32]byte, 1) }, Now: time.Now},
 		RPC:       http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.rpc(w, r) }),

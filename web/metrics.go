@@ -12,6 +12,7 @@ type Metrics struct {
 	jumps       *prometheus.CounterVec
 	jumpSeconds *prometheus.HistogramVec
 	calls       *prometheus.CounterVec
+	logouts     *prometheus.CounterVec
 	failures    *prometheus.CounterVec
 }
 
@@ -33,11 +34,15 @@ func NewMetrics(up func() bool) *Metrics {
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_rpc_total", Help: "MNet calls answered, by peer, method and why one was refused (ok if it was not).",
 		}, []string{"site", "peer", "method", "reason"}),
+		logouts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_logouts_total",
+			Help: "Sessions that were to end, by peer (none for the one at home), cause and outcome.",
+		}, []string{"site", "peer", "cause", "outcome"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
 		}, []string{"site", "status"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpSeconds, m.calls, m.failures,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpSeconds, m.calls, m.logouts, m.failures,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {
 				return 1

@@ -12,10 +12,9 @@ import (
 	"jumpgate/gateway/store"
 )
 
-// caller returns what calls a site's peers, and begins to fetch the
-// certificates that nobody has pinned yet.
-func (g *instance) caller(s *config.Site, keys *mnet.Keyring, state *store.Site, dir string) *mnet.Caller {
-	caller := newCaller(s, keys, state, dir, g.log)
+// fetchCertificates begins to fetch the certificates of peers that nobody has
+// pinned yet.
+func (g *instance) fetchCertificates(s *config.Site, caller *mnet.Caller) {
 	g.background.Go(func() {
 		for _, peer := range s.Peers.Peers() {
 			if peer.Certificate != nil || g.ctx.Err() != nil {
@@ -29,7 +28,6 @@ func (g *instance) caller(s *config.Site, keys *mnet.Keyring, state *store.Site,
 			cancel()
 		}
 	})
-	return caller
 }
 
 // newCaller returns what calls a site's peers. state may be nil.

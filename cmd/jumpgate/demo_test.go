@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -52,6 +53,8 @@ type visitor struct {
 	hops   []string // Location headers since the last page
 	page   string
 	at     *url.URL
+
+	userAgent string // of another browser than usual
 }
 
 func newVisitor(t *testing.T) *visitor {
@@ -72,7 +75,7 @@ func (v *visitor) do(r *http.Request, err error) *visitor {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	r.Header.Set("User-Agent", "Mozilla/5.0 (visitor)")
+	r.Header.Set("User-Agent", cmp.Or(v.userAgent, "Mozilla/5.0 (visitor)"))
 	v.hops = nil
 	res, err := v.client.Do(r)
 	if err != nil {

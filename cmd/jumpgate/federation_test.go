@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,9 +31,14 @@ import (
 type federation struct {
 	scene
 	t       *testing.T
+	home    *moodletest.Home
+	log     *testLog
 	config  *config.Config
 	gateway atomic.Pointer[instance] // at the home's public address
 	instead atomic.Pointer[url.URL]  // another process that is asked there, if any
+
+	forumKey *mnet.Key
+	forumRPC atomic.Pointer[http.HandlerFunc] // answers calls of the forum instead of it
 }
 
 // setting says what a federation is made of.
@@ -49,7 +55,7 @@ type setting struct {
 func newFederation(t *testing.T, s setting) *federation {
 	t.Helper()
 	front, behind, forum := unstarted(t), unstarted(t), unstarted(t)
-	f := &federation{t: t, scene: scene{Username: "ada", Password: "analytical"}}
+	f := &federation{t: t, log: &testLog{t: t}, scene: scene{Username: "ada", Password: "analytical"}}
 	f.IDP = "http://localhost:" + port(front)
 	f.SP = "http://127.0.0.1:" + port(forum)
 	f.DeepLink = f.link(moodletest.SampleDeepLink)
@@ -58,6 +64,7 @@ func newFederation(t *testing.T, s setting) *federation {
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.forumKey = key
 	var homeKey *mnet.Key
 	if s.issuer != "" {
 		if homeKey, err = mnet.NewKey(idp, time.Now(), time.Hour); err != nil {
@@ -85,7 +92,14 @@ func newFederation(t *testing.T, s setting) *federation {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forum.Config.Handler, behind.Config.Handler = there, home
+	forum.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rpc := f.forumRPC.Load(); rpc != nil && r.URL.Path == gateway.Moodle.RPCPath() {
+			(*rpc)(w, r)
+			return
+		}
+		there.ServeHTTP(w, r)
+	})
+	f.home, behind.Config.Handler = home, home
 	front.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if instead := f.instead.Load(); instead != nil {
 			balancer(instead).ServeHTTP(w, r)
@@ -97,6 +111,26 @@ func newFederation(t *testing.T, s setting) *federation {
 		server.Start()
 	}
 	return f
+}
+
+// testLog keeps what gateways log, and shows it with the test's own.
+type testLog struct {
+	t  *testing.T
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *testLog) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Write(line)
+	return l.t.Output().Write(line)
+}
+
+func (l *testLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // configure writes and loads the configuration of the home's gateway.
@@ -131,7 +165,7 @@ sites:
 // newGateway starts one more gateway for the same site.
 func (f *federation) newGateway() *instance {
 	f.t.Helper()
-	g, err := newInstance(context.Background(), f.config, slog.New(slog.NewTextHandler(f.t.Output(), nil)))
+	g, err := newInstance(context.Background(), f.config, slog.New(slog.NewTextHandler(f.log, nil)))
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -34,6 +34,7 @@ type instance struct {
 	mu        sync.Mutex
 	keyrings  map[gateway.Wwwroot]*siteKeys
 	strangers *strangers
+	children  *idp.Children // sessions at peers that are to end
 
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
@@ -52,6 +53,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	}
 	g := &instance{log: log, redis: opened, keyrings: map[gateway.Wwwroot]*siteKeys{}, strangers: newStrangers()}
 	g.metrics = web.NewMetrics(opened.Up)
+	g.children = idp.NewChildren(web.ObserveLogouts(log, g.metrics), idp.KillPauses)
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
 	if c.Redis.Embedded {
@@ -64,8 +66,15 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	return g, nil
 }
 
+// farewellTime is how long peers may take, when the process ends, to end the
+// sessions of learners who have logged out.
+const farewellTime = 10 * time.Second
+
 // close ends what newInstance opened.
 func (g *instance) close() {
+	limited, cancel := context.WithTimeout(context.Background(), farewellTime)
+	defer cancel()
+	g.children.Close(limited)
 	g.stop()
 	g.background.Wait()
 	for _, p := range g.proxies {
@@ -112,7 +121,8 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if s.Issuer == config.IssuerMoodle {
 		return g.guarded(s, trust, keys)
 	}
-	source, err := g.source(c, s, state, keys)
+	asked := moodleWeb(s, state, keys)
+	source, touch, err := g.source(c, s, asked)
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +131,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		return nil, err
 	}
 	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
+	caller := newCaller(s, keys, state, dir, g.log)
 	provider := idp.New(idp.Options{
 		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Source: source, Store: state,
 		Browsers: state.Sessions(sessions.Options{
@@ -128,8 +139,8 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
-		Secrets: func() [][32]byte { return keys.Secrets("moodle session") },
-		Behind:  inner,
+		Secrets: secrets(keys), Children: g.children, Call: caller.Call, Logout: asked.Logout, Touch: touch,
+		Behind: inner,
 	})
 	site := &web.Site{
 		Wwwroot: s.Wwwroot,
@@ -141,7 +152,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if s.MNet.Off {
 		return site, nil
 	}
-	caller := g.caller(s, keys, state, dir)
+	g.fetchCertificates(s, caller)
 	site.PublicKey = mnet.PublicKey(keys.Current)
 	site.RPC = &mnet.Server{
 		Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: provider.Methods(), Replays: state,

@@ -37,17 +37,6 @@ func (f *federation) switchIssuer(issuer string) (log string) {
 	return said.String()
 }
 
-// logout sends the learner's own logout at home.
-func (v *visitor) logout(s scene) {
-	v.t.Helper()
-	v.follow(s.IDP + "/my/")
-	key := sesskey.FindStringSubmatch(v.page)
-	if key == nil {
-		v.t.Fatalf("no sesskey on %s", v.at)
-	}
-	v.follow(s.IDP + "/login/logout.php?sesskey=" + key[1])
-}
-
 func TestTheIssuerIsOneWordAndAReload(t *testing.T) {
 	f := newFederation(t, setting{issuer: "moodle", identity: "{source: moodle-web}"})
 	v := newVisitor(t)
@@ -67,7 +56,7 @@ func TestTheIssuerIsOneWordAndAReload(t *testing.T) {
 		}
 	}
 	arrive("moodle", 3, 1) // testsession, jump and land, as ever
-	v.logout(f.scene)      // at the forum too: Moodle calls it
+	v.logout(f.IDP)        // at the forum too: Moodle calls it
 	if v.follow(f.SP + "/mod/forum/discuss.php?d=1"); v.at.Path != "/login/index.php" {
 		t.Errorf("after the logout at home the forum shows %s", v.at)
 	}

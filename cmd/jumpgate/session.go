@@ -12,8 +12,10 @@ import (
 )
 
 type sessionCommand struct {
-	Show    sessionShowCommand    `cmd:"" help:"Say what a recorded Moodle session says about its user."`
+	List    sessionListCommand    `cmd:"" help:"List the sessions that learners have at peers."`
+	End     sessionEndCommand     `cmd:"" help:"Log a user out: at all peers, and at home in the browsers that came from there."`
 	Courses sessionCoursesCommand `cmd:"" help:"Show the courses that a learner has at peers."`
+	Show    sessionShowCommand    `cmd:"" help:"Say what a recorded Moodle session says about its user."`
 }
 
 type sessionShowCommand struct {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -41,24 +42,43 @@ func siteDir(c *config.Config, s *config.Site) string {
 	return own
 }
 
-// source returns what knows whose a Moodle session is.
-func (g *instance) source(c *config.Config, s *config.Site, state *store.Site, keys *mnet.Keyring) (idp.Source, error) {
+// secrets returns the keys that seal the ids of Moodle sessions.
+func secrets(keys *mnet.Keyring) idp.Secrets {
+	return func() [][32]byte { return keys.Secrets("moodle session") }
+}
+
+// moodleWeb returns what asks a site's Moodle over HTTP: whose a session is,
+// if that is the identity source, and in any case to log somebody out.
+func moodleWeb(s *config.Site, state *store.Site, keys *mnet.Keyring) *moodle.Web {
 	id := s.Identity
+	o := moodle.WebOptions{Upstream: s.Upstream, Site: s.Wwwroot, Cookie: id.Cookie}
 	if id.Source == config.MoodleWeb {
 		token := string(id.Token)
-		return moodle.NewWeb(moodle.WebOptions{
-			Upstream: s.Upstream, Site: s.Wwwroot, Cookie: id.Cookie,
-			Token: func() string { return token },
-			MFA:   id.MFA, Cache: state.Cache("identity"), CacheKey: func() [32]byte { return keys.Current().Derive("identity cache") },
-		}), nil
+		o.Token = func() string { return token }
+		o.MFA, o.Cache = id.MFA, state.Cache("identity")
+		o.CacheKey = func() [32]byte { return keys.Current().Derive("identity cache") }
+	}
+	return moodle.NewWeb(o)
+}
+
+// source returns what knows whose a Moodle session is, and what keeps sessions
+// alive while learners are elsewhere, or nil if nothing is to.
+func (g *instance) source(c *config.Config, s *config.Site, asked *moodle.Web) (source idp.Source, touch func(context.Context, []moodle.Owned) error, err error) {
+	id := s.Identity
+	if id.Source == config.MoodleWeb {
+		return asked, nil, nil
 	}
 	client, err := g.moodleRedis(c, id.Redis)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return moodle.NewRedisSessions(moodle.RedisOptions{
+	sessions := moodle.NewRedisSessions(moodle.RedisOptions{
 		Client: client, Prefix: id.Prefix, SessionTimeout: id.SessionTimeout, LocalHostID: id.MnetLocalhostID, MFA: id.MFA,
-	}), nil
+	})
+	if id.TouchSessions {
+		touch = sessions.Touch
+	}
+	return sessions, touch, nil
 }
 
 // moodleRedis is a connection to a Redis where Moodle keeps its sessions.

@@ -173,11 +173,15 @@ type Identity struct {
 	MnetLocalhostID int64  // Moodle's mnet_localhost_id: users of other hosts are remote
 	MFA             bool   // sessions without their second factor are not logged in (tool_mfa)
 
+	// SessionTimeout is Moodle's sessiontimeout, and the life of a session
+	// at a peer where the learner does nothing.
+	SessionTimeout time.Duration
+
 	// What follows is for MoodleRedis.
 
-	Redis          *Redis        // where Moodle keeps its sessions; Config.Redis itself if it is the same
-	Prefix         string        // Moodle's session_redis_prefix
-	SessionTimeout time.Duration // Moodle's sessiontimeout
+	Redis         *Redis // where Moodle keeps its sessions; Config.Redis itself if it is the same
+	Prefix        string // Moodle's session_redis_prefix
+	TouchSessions bool   // a learner busy at a peer keeps the session here alive
 
 	// What follows is for MoodleWeb.
 

@@ -116,6 +116,7 @@ sites:
       redis: rediss://reader@moodle-redis.internal/4
       prefix: "yes: #1 "
       session_timeout: 2h
+      touch_sessions: true
     key: tls.key
     mnet: {dispatcher: off, timestamp_window: 90s, register_all: true}
     roam: {allow: [Ada, "student-*"], allow_file: names, deny: [bob], deny_file: empty}
@@ -230,7 +231,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 				Redis: &Redis{
 					Addresses: []string{"moodle-redis.internal:6379"}, Username: "reader", Database: 4, TLS: &RedisTLS{},
 				},
-				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour,
+				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour, TouchSessions: true,
 			},
 			Aliases:  []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
 			KeyFile:  in("tls.key"),

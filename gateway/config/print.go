@@ -98,9 +98,10 @@ type identityDoc struct {
 	Cookie          string    `yaml:"cookie"`
 	MnetLocalhostID int64     `yaml:"mnet_localhost_id"`
 	MFA             bool      `yaml:"mfa"`
+	SessionTimeout  string    `yaml:"session_timeout"`
 	Redis           *redisDoc `yaml:"redis,omitempty"`
 	Prefix          string    `yaml:"prefix,omitempty"`
-	SessionTimeout  string    `yaml:"session_timeout,omitempty"`
+	TouchSessions   bool      `yaml:"touch_sessions,omitempty"`
 	TokenFile       string    `yaml:"token_file,omitempty"`
 	TokenEnv        string    `yaml:"token_env,omitempty"`
 }
@@ -220,12 +221,15 @@ func (m *MNet) doc() mnetDoc {
 }
 
 func (id *Identity) doc(c *Config) identityDoc {
-	d := identityDoc{Source: id.Source, Cookie: id.Cookie, MnetLocalhostID: id.MnetLocalhostID, MFA: id.MFA}
+	d := identityDoc{
+		Source: id.Source, Cookie: id.Cookie, MnetLocalhostID: id.MnetLocalhostID, MFA: id.MFA,
+		SessionTimeout: duration(id.SessionTimeout),
+	}
 	if id.Source == MoodleWeb {
 		d.TokenFile, d.TokenEnv = id.TokenFile, id.TokenEnv
 		return d
 	}
-	d.Prefix, d.SessionTimeout = id.Prefix, duration(id.SessionTimeout)
+	d.Prefix, d.TouchSessions = id.Prefix, id.TouchSessions
 	if id.Redis != c.Redis {
 		redis := id.Redis.doc()
 		d.Redis = &redis

@@ -105,6 +105,7 @@ func (o object) identity(c *Config, issuer string) Identity {
 		MFA:             o.flag("mfa"),
 		Prefix:          o.text("prefix", ""),
 		SessionTimeout:  o.duration("session_timeout", DefaultSessionTimeout),
+		TouchSessions:   o.flag("touch_sessions"),
 	}
 	if !cookieName.MatchString(id.Cookie) {
 		o.errorf(o.place("cookie"), "Moodle calls it MoodleSession and appends $CFG->sessioncookie",
@@ -113,12 +114,16 @@ func (o object) identity(c *Config, issuer string) Identity {
 	id.Token, id.TokenFile, id.TokenEnv = o.secret("token_file", "token_env")
 	unused := []string{"token_file", "token_env"}
 	if id.Source == MoodleWeb {
-		unused = []string{"redis", "prefix", "session_timeout"}
+		unused = []string{"redis", "prefix"}
 	}
 	for _, key := range unused {
 		if o.has(key) {
 			o.warnf(o.place(key), "%q does nothing with the identity source %s", key, id.Source)
 		}
+	}
+	if id.TouchSessions && id.Source != MoodleRedis {
+		o.errorf(o.place("touch_sessions"), "leave it out, or use the source moodle-redis",
+			"sessions can be touched in Moodle's Redis alone, not with the identity source %s", id.Source)
 	}
 	if id.Source == MoodleRedis && !o.has("mfa") && issuer == IssuerGateway {
 		o.warnf(o.place("mfa"), "\"mfa\" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true (--moodle-mfa), or learners jump without it")

@@ -17,7 +17,7 @@ import (
 type RedisOptions struct {
 	// Client is connected to Moodle's own Redis. It needs no more rights
 	// than `%R~{Prefix}session_* +hmget`, for Moodle 4.1 to 4.4
-	// `%R~{Prefix}* +hmget +get`.
+	// `%R~{Prefix}* +hmget +get`; for Touch see there.
 	Client redis.Cmdable
 
 	Prefix         string           // $CFG->session_redis_prefix
@@ -80,7 +80,7 @@ type sessionHash struct{ userid, state, timemodified, sessdata string }
 
 // fetch asks for a session in both layouts that it may have.
 func (r *RedisSessions) fetch(ctx context.Context, sid string) (sessionHash, string, error) {
-	key := r.o.Prefix + "session_" + sid
+	key := r.sessionKey(sid)
 	if r.hashesOnly.Load() {
 		hash, err := readHash(r.o.Client.HMGet(ctx, key, "userid", "state", "timemodified", "sessdata"))
 		return hash, "", err

@@ -30,6 +30,7 @@ type standIn struct {
 	refuseAll bool   // as an object instead of a list
 	ajax      string // answer of every AJAX call
 	rest      string // answer of every REST call
+	staysIn   bool   // the logout page only asks
 
 	mu       sync.Mutex
 	requests []*http.Request
@@ -66,6 +67,8 @@ func (s *standIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/lib/ajax/service.php":
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		_, _ = fmt.Fprint(w, s.ajaxAnswer(r, owned, body.String()))
+	case "/login/logout.php":
+		s.logoutPage(w, r, owned, body.String())
 	case "/webservice/rest/server.php":
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = fmt.Fprint(w, s.restAnswer(r, body.String()))
@@ -105,6 +108,16 @@ func (s *standIn) loginPage(w http.ResponseWriter, owned bool) {
 		return
 	}
 	_, _ = fmt.Fprint(w, s.page45(userID))
+}
+
+func (s *standIn) logoutPage(w http.ResponseWriter, r *http.Request, owned bool, body string) {
+	if r.Method != http.MethodPost || !owned || body != "sesskey="+testSesskey || s.staysIn {
+		_, _ = fmt.Fprint(w, "Do you really want to log out?")
+		return
+	}
+	http.SetCookie(w, &http.Cookie{Name: "MoodleSession", Value: "nqko2rp6r8dv3ateg59ehluhtb"})
+	w.Header().Set("Location", "http://idp.test:8080/moodle/")
+	w.WriteHeader(http.StatusSeeOther)
 }
 
 // page45 is the login page with all that core puts into every theme's pages.

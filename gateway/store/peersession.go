@@ -98,6 +98,15 @@ func (s *Site) SessionAt(ctx context.Context, peer gateway.Wwwroot, username str
 	return live, recent, err
 }
 
+// LandedAgain reports whether a session that was ended has a successor: a live
+// one of the same learner, peer and browser. One round trip.
+func (s *Site) LandedAgain(ctx context.Context, ended PeerSession) (bool, error) {
+	all, err := s.PeerSessions(ctx, ended.Username)
+	return slices.ContainsFunc(all, func(p PeerSession) bool {
+		return p.Peer == ended.Peer && p.UserAgent == ended.UserAgent && p.Live(s.r.now())
+	}), err
+}
+
 // Extended is what became of the learners named to ExtendPeerSessions.
 type Extended struct {
 	Live    []PeerSession

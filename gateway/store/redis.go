@@ -1,11 +1,13 @@
 // Package store keeps Jumpgate's own state in Redis: tokens, browser sessions
-// with their pending jumps, seen nonces and cached identities. It speaks to a
+// with their pending jumps, sessions of learners at peers, seen nonces and
+// cached identities. It speaks to a
 // single Redis (or Valkey), to Sentinel, to a Cluster, or to a server embedded
 // in the process. Redis 6.2 or newer is enough.
 //
 // All keys of a site carry one hash tag, `jumpgate:{wwwroot}:…`, so that
 // scripts and transactions work in a Cluster. Secrets (tokens, cookie values)
-// never reach Redis: a key holds their SHA-256.
+// never reach Redis: a key holds their SHA-256. The id of a Moodle session does
+// so sealed, by the caller.
 package store
 
 import (

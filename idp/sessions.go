@@ -1,0 +1,196 @@
+package idp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/store"
+)
+
+const (
+	killChild = "auth/mnet/auth.php/kill_child"
+	// homeTime bounds what a peer waits for: it sends the browser here next.
+	homeTime = 10 * time.Second
+)
+
+// sessionMethods are the methods of sso_idp about sessions (protocol page,
+// sections 5.3 and 7).
+func (p *Provider) sessionMethods() []mnet.Method {
+	return []mnet.Method{
+		{Name: "auth/mnet/auth.php/keepalive_server", Service: gateway.ServiceSSOIDP, MinParams: 1, Call: p.keepaliveServer},
+		{Name: "auth/mnet/auth.php/kill_children", Service: gateway.ServiceSSOIDP, MinParams: 2, Call: p.killChildren},
+	}
+}
+
+// notTheirs notes that a peer speaks about learners who had no session there
+// lately.
+func notTheirs(call *mnet.Call, usernames ...string) {
+	shown := usernames[:min(len(usernames), 5)]
+	call.Note("not-their-learner", fmt.Errorf("%d had no session there lately, such as %.100q", len(usernames), shown))
+}
+
+// keepaliveServer extends the sessions of learners who are busy at the peer,
+// those there alone (a Moodle extends those at all peers), and where that is
+// wanted their sessions at home.
+func (p *Provider) keepaliveServer(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
+	list, _ := call.Params[0].(mnet.Array)
+	var usernames []string
+	for _, name := range list {
+		usernames = append(usernames, mnet.Text(name))
+	}
+	extended, err := p.Store.ExtendPeerSessions(ctx, call.Peer.Wwwroot, usernames, p.SessionTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if len(extended.Unknown) > 0 {
+		notTheirs(call, extended.Unknown...)
+	}
+	if p.Touch != nil {
+		if err := p.touch(ctx, extended.Live); err != nil {
+			call.Note("home-not-touched", err)
+		}
+	}
+	code, message := 0, "All ok"
+	if missing := append(extended.Lapsed, extended.Unknown...); len(missing) > 0 {
+		code = 1
+		message = "We failed to refresh the session for the following usernames: \n" + strings.Join(missing, "\n") + "\n\n"
+	}
+	return mnet.Struct{{Name: "code", Value: code}, {Name: "message", Value: message}, {Name: "last log id", Value: "0"}}, nil
+}
+
+// touch keeps the sessions at home alive to which sessions belong.
+func (p *Provider) touch(ctx context.Context, sessions []store.PeerSession) error {
+	var homes []moodle.Owned
+	seen := map[moodle.Owned]bool{}
+	var errs []error
+	for _, s := range sessions {
+		if home, err := p.home(s); err != nil {
+			errs = append(errs, err)
+		} else if !seen[home] {
+			seen[home] = true
+			homes = append(homes, home)
+		}
+	}
+	return errors.Join(append(errs, p.Touch(ctx, homes))...)
+}
+
+// home opens a session's Moodle session.
+func (p *Provider) home(s store.PeerSession) (moodle.Owned, error) {
+	session, err := p.Secrets.open(s.Home, whose(p.Site, s.Username))
+	return moodle.Owned{Session: session, UserID: s.UserID}, err
+}
+
+// killChildren ends the sessions of a browser that logs out at the peer: those
+// at the other peers, and the one at home. The peer has ended its own. The
+// text is Moodle's.
+func (p *Provider) killChildren(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
+	username, userAgent := call.Param(0), call.Param(1)
+	ended, err := p.Store.EndPeerSessionsFor(ctx, call.Peer.Wwwroot, username, userAgent)
+	if err != nil {
+		return nil, err
+	}
+	if len(ended) == 0 {
+		if _, recent, err := p.Store.SessionAt(ctx, call.Peer.Wwwroot, username); err != nil {
+			return nil, err
+		} else if !recent {
+			notTheirs(call, username)
+		}
+		return "Could find no remote sessions\n", nil
+	}
+	report := ""
+	for _, s := range ended {
+		if s.Peer != call.Peer.Wwwroot {
+			p.endChild(s, CausePeer)
+			report += "Deleting session\n"
+		}
+	}
+	p.endHomes(ctx, ended, CausePeer)
+	return report, nil
+}
+
+// EndSessions ends all sessions of a learner at peers, and those at home from
+// which they began. Those at peers end in the background.
+func (p *Provider) EndSessions(ctx context.Context, username string) error {
+	ended, err := p.Store.EndPeerSessions(ctx, username, "")
+	for _, s := range ended {
+		p.endChild(s, CauseAdministrator)
+	}
+	p.endHomes(ctx, ended, CauseAdministrator)
+	return err
+}
+
+// homeEnded ends what belongs to a session at home that is over.
+func (p *Provider) homeEnded(ctx context.Context, session, cause string) error {
+	ended, err := p.Store.EndHomeSession(ctx, session)
+	for _, s := range ended {
+		p.endChild(s, cause)
+	}
+	return err
+}
+
+// endChild ends a session at a peer in the background.
+func (p *Provider) endChild(s store.PeerSession, cause string) {
+	l := Logout{Site: p.Site, At: s.Peer, Username: s.Username, Cause: cause}
+	peer := p.Peers.Exact(s.Peer.String())
+	if peer == nil || !peer.Subscribes(gateway.ServiceSSOSP) {
+		l.Outcome = OutcomeNotSubscribed
+		p.Children.observe(l)
+		return
+	}
+	p.Children.end(l, func(ctx context.Context) (mnet.Value, error) {
+		// A peer knows no more than user and browser. If Redis cannot say,
+		// rather one session too many ends than one too few.
+		if again, err := p.Store.LandedAgain(ctx, s); err == nil && again {
+			return nil, errLandedAgain
+		}
+		return p.Call(ctx, peer, killChild, s.Username, s.UserAgent)
+	})
+}
+
+// endHomes logs a learner out at home, in the browsers whose sessions these
+// are.
+func (p *Provider) endHomes(ctx context.Context, sessions []store.PeerSession, cause string) {
+	ctx, cancel := context.WithTimeout(ctx, homeTime)
+	defer cancel()
+	seen := map[string]bool{}
+	var all sync.WaitGroup
+	for _, s := range sessions {
+		home, err := p.home(s)
+		if seen[home.Session] {
+			continue
+		}
+		seen[home.Session] = true
+		all.Go(func() {
+			l := Logout{Site: p.Site, At: p.Site, Username: s.Username, Cause: cause, Outcome: OutcomeEnded, Tries: 1, Err: err}
+			start := time.Now()
+			if err == nil {
+				l.Err = p.endHome(ctx, home, cause)
+			}
+			if l.Took = time.Since(start); l.Err != nil {
+				l.Outcome = OutcomeFailed
+			}
+			p.Children.observe(l)
+		})
+	}
+	all.Wait()
+}
+
+// endHome logs a learner out at home. The proxy does not see that answer, so
+// what it would do then is done here.
+func (p *Provider) endHome(ctx context.Context, home moodle.Owned, cause string) error {
+	err := p.Logout(ctx, moodle.Browser{Session: home.Session}, home.UserID)
+	if err != nil {
+		return err
+	}
+	if p.forgetter != nil {
+		err = p.forgetter.Forget(ctx, home.Session)
+	}
+	return errors.Join(err, p.homeEnded(ctx, home.Session, cause))
+}
