@@ -13,8 +13,8 @@ import (
 // everybody, as in Moodle's table mnet_sso_access_control, where a user
 // without an entry may. A user who is both allowed and denied may not.
 type Access struct {
-	Allow *Usernames // nobody else may; nil for everybody
-	Deny  *Usernames // may not; nil for nobody
+	Allow *UserList // nobody else may; nil for everybody
+	Deny  *UserList // may not; nil for nobody
 }
 
 // Allows reports whether the user may.
@@ -28,20 +28,20 @@ func MayRoam(site Access, peer *Peer, username string) bool {
 	return site.Allows(username) && peer.Roam.Allows(username)
 }
 
-// Usernames is a list of usernames, compared in lower case, in which Moodle
-// keeps them. One * in an entry stands for any text, also for none.
-type Usernames struct {
+// UserList is a list of usernames, compared in lower case, in which Moodle keeps
+// them. One * in an entry stands for any text, also for none.
+type UserList struct {
 	exact    []string // sorted
 	patterns []string
 }
 
-const maxUsername = 100 // characters of Moodle's user.username column
+const maxEntry = 100 // characters of Moodle's user.username column
 
-// NewUsernames returns the list with these entries.
-func NewUsernames(entries ...string) (*Usernames, error) {
-	u := &Usernames{}
+// NewUserList returns the list with these entries.
+func NewUserList(entries ...string) (*UserList, error) {
+	u := &UserList{}
 	for _, entry := range entries {
-		if err := checkUsername(entry); err != nil {
+		if err := checkEntry(entry); err != nil {
 			return nil, err
 		}
 		entry = strings.ToLower(entry)
@@ -56,13 +56,13 @@ func NewUsernames(entries ...string) (*Usernames, error) {
 	return u, nil
 }
 
-// checkUsername returns an error if s cannot be an entry of a list.
-func checkUsername(s string) error {
+// checkEntry returns an error if s cannot be an entry of a list.
+func checkEntry(s string) error {
 	switch {
 	case s == "":
 		return errors.New("a username is empty")
-	case utf8.RuneCountInString(s) > maxUsername:
-		return fmt.Errorf("a username is longer than %d characters", maxUsername)
+	case utf8.RuneCountInString(s) > maxEntry:
+		return fmt.Errorf("a username is longer than %d characters", maxEntry)
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(c rune) bool { return unicode.IsControl(c) || unicode.IsSpace(c) || c == ',' || c == ';' }):
 		// Moodle could be told to let some of them in. They are more often
 		// two names, of which none would be found.
@@ -74,11 +74,11 @@ func checkUsername(s string) error {
 }
 
 // Entries returns the entries: names in order, then patterns.
-func (u *Usernames) Entries() []string {
+func (u *UserList) Entries() []string {
 	return append(append([]string{}, u.exact...), u.patterns...)
 }
 
-func (u *Usernames) has(username string) bool {
+func (u *UserList) has(username string) bool {
 	if u == nil {
 		return false
 	}

@@ -9,10 +9,10 @@ import (
 	"jumpgate/gateway"
 )
 
-// usernames is a list of the words in s.
-func usernames(t testing.TB, s string) *gateway.Usernames {
+// userList is a list of the words in s.
+func userList(t testing.TB, s string) *gateway.UserList {
 	t.Helper()
-	u, err := gateway.NewUsernames(strings.Fields(s)...)
+	u, err := gateway.NewUserList(strings.Fields(s)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,10 +44,10 @@ func TestAccess(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			var a gateway.Access
 			if test.allow != "-" {
-				a.Allow = usernames(t, test.allow)
+				a.Allow = userList(t, test.allow)
 			}
 			if test.deny != "-" {
-				a.Deny = usernames(t, test.deny)
+				a.Deny = userList(t, test.deny)
 			}
 			for _, name := range strings.Fields(test.yes) {
 				if !a.Allows(name) {
@@ -64,8 +64,8 @@ func TestAccess(t *testing.T) {
 }
 
 func TestToRoamTheSiteAndThePeerMustBothAllow(t *testing.T) {
-	site := gateway.Access{Deny: usernames(t, "bob")}
-	peer := &gateway.Peer{Roam: gateway.Access{Allow: usernames(t, "ada bob")}}
+	site := gateway.Access{Deny: userList(t, "bob")}
+	peer := &gateway.Peer{Roam: gateway.Access{Allow: userList(t, "ada bob")}}
 	for name, want := range map[string]bool{"ada": true, "bob": false, "carol": false} {
 		if got := gateway.MayRoam(site, peer, name); got != want {
 			t.Errorf("%s: %v", name, got)
@@ -74,7 +74,7 @@ func TestToRoamTheSiteAndThePeerMustBothAllow(t *testing.T) {
 }
 
 func TestUsernamesAreKeptInOrder(t *testing.T) {
-	got := usernames(t, "s-* bob Ada bob *x").Entries()
+	got := userList(t, "s-* bob Ada bob *x").Entries()
 	if diff := cmp.Diff([]string{"ada", "bob", "s-*", "*x"}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -82,11 +82,11 @@ func TestUsernamesAreKeptInOrder(t *testing.T) {
 
 func TestUsernamesThatAreNone(t *testing.T) {
 	for _, s := range []string{"", " ada", "ada bob", "ada,bob", "ada;", "ada\t", "a\nb", "a\x00", "\xff", "a*b*", strings.Repeat("ä", 101)} {
-		if _, err := gateway.NewUsernames(s); err == nil {
+		if _, err := gateway.NewUserList(s); err == nil {
 			t.Errorf("%q is accepted", s)
 		}
 	}
-	if _, err := gateway.NewUsernames(strings.Repeat("ä", 100)); err != nil {
+	if _, err := gateway.NewUserList(strings.Repeat("ä", 100)); err != nil {
 		t.Error(err)
 	}
 }

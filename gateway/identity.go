@@ -4,7 +4,7 @@ package gateway
 // (protocol page, section 6). Numbers that Moodle sends as strings stay
 // strings: they travel unchanged.
 type User struct {
-	ID          int64  `json:"id"`
+	ID          int64  `json:"id"` // 0 for an account that is not Moodle's but a login provider's
 	Username    string `json:"username"`
 	FirstName   string `json:"firstname"`
 	LastName    string `json:"lastname"`
@@ -39,7 +39,8 @@ type Identity struct {
 }
 
 // LoggedIn reports whether the session's login is complete: a real account,
-// with all its factors and a password that may stay. Only then may Standing be asked.
+// with all its factors and a password that may stay. Only then, or when a login
+// provider vouches for the user, may Standing be asked.
 func (id Identity) LoggedIn() bool {
 	return id.User.ID > 0 && !id.Guest && !id.Pending()
 }

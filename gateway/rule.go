@@ -60,4 +60,14 @@ const (
 	RuleUserIncomplete Rule = "user-incomplete"  // no first name, last name or mail address: peers refuse such users
 	RuleUserNotAllowed Rule = "user-not-allowed" // the configuration does not let this user jump to this peer
 	RuleUserAccess     Rule = "user-access"      // the configuration does not let this user of that home use our site
+	RuleUserUsername   Rule = "user-username"    // an account of a login provider without a name that a Moodle user could have
+)
+
+// Rules that refuse a login at an OpenID provider.
+const (
+	RuleLoginMalformed Rule = "login-malformed" // the provider sent the browser back with an address that says nothing
+	RuleLoginElsewhere Rule = "login-elsewhere" // it began in another browser, or this one keeps no cookies
+	RuleLoginOver      Rule = "login-over"      // it took too long, or was completed before
+	RuleLoginDenied    Rule = "login-denied"    // the provider says no
+	RuleLoginInvalid   Rule = "login-invalid"   // what the provider says about it does not hold
 )

@@ -93,8 +93,10 @@ func (w Wwwroot) Hostname() string {
 
 // Loopback reports whether the site can be reached from this machine alone.
 // Names below localhost do not count: not every resolver keeps them at home.
-func (w Wwwroot) Loopback() bool {
-	name := w.Hostname()
+func (w Wwwroot) Loopback() bool { return LoopbackHost(w.Hostname()) }
+
+// LoopbackHost is Loopback for a host without port and brackets.
+func LoopbackHost(name string) bool {
 	if name == "localhost" {
 		return true
 	}

@@ -103,7 +103,7 @@ func wwwroot(t testing.TB, s string) gateway.Wwwroot {
 	return w
 }
 
-func newHome(t testing.TB, limits store.Limits) *home {
+func newHome(t testing.TB, limits store.Limits, change ...func(*home, *idp.Options)) *home {
 	t.Helper()
 	h := &home{source: &people{}, trips: &trips{}, now: time.Unix(1795336536, 0)}
 	var err error
@@ -127,12 +127,16 @@ func newHome(t testing.TB, limits store.Limits) *home {
 	}
 	h.state = h.redis.Site(site)
 	client := func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") }
-	h.Provider = idp.New(idp.Options{
+	options := idp.Options{
 		Site: site, Peers: peers, Source: h.source, Store: h.state, Cookie: "MoodleSession",
 		Browsers:       h.state.Sessions(sessions.Options{Path: "/", MaxAge: 900, HttpOnly: true, Secure: true}, limits, client),
 		SessionTimeout: 8 * time.Hour, Client: client, Secrets: func() [][32]byte { return [][32]byte{{1}} },
 		Children: idp.NewChildren(func(idp.Logout) {}, nil),
-	})
+	}
+	for _, c := range change {
+		c(h, &options)
+	}
+	h.Provider = idp.New(options)
 	if err := h.redis.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,9 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 	if final {
 		return a
 	}
+	if p.OpenID != nil {
+		return p.jumpByLogin(w, r, a)
+	}
 	session := moodle.RequestSession(r, p.Cookie)
 	var who gateway.Identity
 	if session == "" {

@@ -34,7 +34,8 @@ type Options struct {
 	Aliases        []gateway.Wwwroot // other names of the site: accepted, never emitted
 	Peers          *gateway.Allowlist
 	Roam           gateway.Access // which users may jump at all
-	Source         Source
+	Source         Source         // nil with OpenID
+	OpenID         *OpenID        // vouches for the learners instead of Moodle; nil for none
 	Store          *store.Site
 	Browsers       *store.Sessions                  // our own sessions, which hold pending jumps
 	Cookie         string                           // name of Moodle's session cookie
@@ -57,13 +58,14 @@ type Options struct {
 type Provider struct {
 	Options
 	browserCookie string
+	loginCookie   string             // of logins at the OpenID provider
 	forgetter     forgetter          // nil if the source remembers nothing
 	own           *gateway.Allowlist // the site itself, for links that name it as their forum
 }
 
 // New returns the identity provider of a site.
 func New(o Options) *Provider {
-	p := &Provider{Options: o, browserCookie: o.Site.CookieName("browser")}
+	p := &Provider{Options: o, browserCookie: o.Site.CookieName("browser"), loginCookie: o.Site.CookieName("login")}
 	p.forgetter, _ = o.Source.(forgetter)
 	p.own = gateway.OwnSite(o.Site, o.Aliases...)
 	return p
@@ -84,7 +86,12 @@ type Answer struct {
 	Wantsurl string         // as it came, for the record
 	Username string         // of who is logged in, if that was asked
 	Home     *gateway.Peer  // of a remote learner, if it is a peer
-	Err      error          // Redis or Moodle could not be asked
+	Err      error          // Redis, Moodle or the OpenID provider could not be asked
+
+	// Cause says, for the record, why a login at the OpenID provider was
+	// refused; Lacking what the account there lacks, in words for a page.
+	Cause   error
+	Lacking []string
 
 	// In guard mode.
 	Passed bool   // Moodle's own answer is passed on

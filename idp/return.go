@@ -16,6 +16,9 @@ import (
 // Expects reports whether a browser may have a jump pending, so that Return
 // wants to see what Moodle answers it. It costs no round trip.
 func (p *Provider) Expects(r *http.Request) bool {
+	if p.OpenID != nil {
+		return false // the jumps of its browsers wait for Callback
+	}
 	for _, line := range r.Header["Cookie"] {
 		if strings.Contains(line, p.browserCookie+"=") {
 			return (r.Method == http.MethodGet || r.Method == http.MethodPost) && navigation(r)

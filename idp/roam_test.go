@@ -38,9 +38,9 @@ func (h *home) with(change func(*idp.Options)) *home {
 	return h
 }
 
-func usernames(t testing.TB, entries ...string) *gateway.Usernames {
+func userList(t testing.TB, entries ...string) *gateway.UserList {
 	t.Helper()
-	u, err := gateway.NewUsernames(entries...)
+	u, err := gateway.NewUserList(entries...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,16 +69,16 @@ func list(t testing.TB, peers ...*gateway.Peer) *gateway.Allowlist {
 }
 
 func TestWhoMayRoam(t *testing.T) {
-	nobody := gateway.Access{Allow: usernames(t)}
+	nobody := gateway.Access{Allow: userList(t)}
 	tests := []struct {
 		name       string
 		site, peer gateway.Access
 		rule       gateway.Rule
 	}{
 		{"everybody", gateway.Access{}, gateway.Access{}, "path"},
-		{"who is on both lists", gateway.Access{Allow: usernames(t, "ada")}, gateway.Access{Allow: usernames(t, "a*")}, "path"},
-		{"not who the site denies", gateway.Access{Deny: usernames(t, "ADA")}, gateway.Access{Allow: usernames(t, "ada")}, "user-not-allowed"},
-		{"not who the peer's list denies", gateway.Access{Allow: usernames(t, "ada")}, gateway.Access{Deny: usernames(t, "ada")}, "user-not-allowed"},
+		{"who is on both lists", gateway.Access{Allow: userList(t, "ada")}, gateway.Access{Allow: userList(t, "a*")}, "path"},
+		{"not who the site denies", gateway.Access{Deny: userList(t, "ADA")}, gateway.Access{Allow: userList(t, "ada")}, "user-not-allowed"},
+		{"not who the peer's list denies", gateway.Access{Allow: userList(t, "ada")}, gateway.Access{Deny: userList(t, "ada")}, "user-not-allowed"},
 		{"nobody at all", nobody, gateway.Access{}, "user-not-allowed"},
 		{"nobody to this peer", gateway.Access{}, nobody, "user-not-allowed"},
 	}
@@ -133,9 +133,9 @@ func TestAHubSendsRemoteLearnersHome(t *testing.T) {
 		{"straight to a page of the home itself", remote(7), nil, "hostid=7", "path", "https://bobs.test/moodle/x?a=1&b=2#p3"},
 		{"unless the home is no peer", remote(8), nil, "hostid=3", "user-remote", ""},
 		{"unless the home is not known", remote(0), nil, "hostid=3", "user-remote", ""},
-		{"unless the user is not let in", remote(7), func(p *gateway.Peer) { p.Access.Deny = usernames(t, "bob") }, "hostid=3", "user-access", ""},
-		{"not even to their home then", remote(7), func(p *gateway.Peer) { p.Access.Allow = usernames(t, "eve") }, "hostid=7", "user-access", ""},
-		{"whatever the lists say about leaving", remote(7), func(p *gateway.Peer) { p.Roam.Deny = usernames(t, "*") }, "hostid=3", "path", sent},
+		{"unless the user is not let in", remote(7), func(p *gateway.Peer) { p.Access.Deny = userList(t, "bob") }, "hostid=3", "user-access", ""},
+		{"not even to their home then", remote(7), func(p *gateway.Peer) { p.Access.Allow = userList(t, "eve") }, "hostid=7", "user-access", ""},
+		{"whatever the lists say about leaving", remote(7), func(p *gateway.Peer) { p.Roam.Deny = userList(t, "*") }, "hostid=3", "path", sent},
 		{"unless the home is a Mahara, whose jump wants its own numbers", remote(7), func(p *gateway.Peer) { p.Application = gateway.Mahara }, "hostid=3", "user-remote", ""},
 		{"unless a hub has sent them here as to their home", remote(7), nil, "hostid=3&hub=1", "user-remote", ""},
 		{"a suspended one stays", func() somebody { s := remote(7); s.User.Suspended = true; return s }(), nil, "hostid=3", "user-suspended", ""},
@@ -340,5 +340,17 @@ func TestAPictureThatIsNotExportedIsNotHandedOut(t *testing.T) {
 	})
 	if v, _, err := h.call(t, "sp.test", "fetch_user_image", "ada"); cmp.Diff(mnet.Value(mnet.Array{}), v) != "" || err != nil {
 		t.Errorf("%v, %v", v, err)
+	}
+}
+
+func TestTheListsCountForLoginsAtAProviderToo(t *testing.T) {
+	c := newCollege(t)
+	c.with(func(o *idp.Options) { o.Roam.Deny = userList(t, "ada") })
+	b := browser{}
+	if a, _ := c.comeBack(b, c.login(t, c.jump(b, "/x"))); a.Rule != gateway.RuleUserNotAllowed || !a.Refused || a.Location != "" || a.Username != "ada" {
+		t.Errorf("the callback: %+v", a)
+	}
+	if a := c.jump(b, "/x"); a.Rule != gateway.RuleUserNotAllowed || a.Location != "" {
+		t.Errorf("the login that lasts: %+v", a)
 	}
 }

@@ -14,6 +14,10 @@ const watchTime = 2 * time.Second
 
 // Watches reports whether Watch has to see what Moodle answers to a request.
 func (p *Provider) Watches(r *http.Request) bool {
+	if p.OpenID != nil {
+		_, err := r.Cookie(p.loginCookie)
+		return err == nil
+	}
 	for _, line := range r.Header["Cookie"] {
 		if strings.Contains(line, p.Cookie+"=") {
 			return true
@@ -39,13 +43,35 @@ func (p *Provider) Watch(r *http.Request, res *http.Response) error {
 	// The learner may be gone, who has seen all of it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), watchTime)
 	defer cancel()
+	if p.OpenID != nil {
+		return p.watchLogin(ctx, r)
+	}
 	if changed && after != session {
-		if err := p.homeEnded(ctx, session, CauseHome); err != nil {
-			p.Children.observe(Logout{Site: p.Site, Cause: CauseHome, Outcome: OutcomeUnknown, Err: err})
-		}
+		p.endedAtHome(ctx, session)
 	}
 	if p.forgetter == nil {
 		return nil
 	}
 	return p.forgetter.Forget(ctx, session)
+}
+
+// endedAtHome ends the sessions at peers that began from one which is over.
+func (p *Provider) endedAtHome(ctx context.Context, session string) {
+	if err := p.homeEnded(ctx, session, CauseHome); err != nil {
+		p.Children.observe(Logout{Site: p.Site, Cause: CauseHome, Outcome: OutcomeUnknown, Err: err})
+	}
+}
+
+// watchLogin ends what a browser may do with us when Moodle's session changes:
+// a logout there is meant for that too, and so is a login as somebody else,
+// which leaves the sessions at peers alone.
+func (p *Provider) watchLogin(ctx context.Context, r *http.Request) error {
+	login, err := r.Cookie(p.loginCookie)
+	if err != nil {
+		return nil
+	}
+	if r.URL.Path == p.Site.Path()+moodle.PageLogout {
+		p.endedAtHome(ctx, login.Value)
+	}
+	return p.Store.EndLogin(ctx, login.Value)
 }

@@ -91,7 +91,7 @@ func (bob) Identity(context.Context, moodle.Browser) (gateway.Identity, error) {
 }
 
 func TestARemoteLearnerIsSentHomeOrToldTheWay(t *testing.T) {
-	deny, err := gateway.NewUsernames("bob")
+	deny, err := gateway.NewUserList("bob")
 	if err != nil {
 		t.Fatal(err)
 	}

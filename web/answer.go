@@ -12,7 +12,7 @@ import (
 )
 
 // answer turns what became of a jump into the response, one log line and the
-// metrics. step says where it came from: "jump", "return" or "alias".
+// metrics. step says where it came from: "jump", "return", "callback" or "alias".
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, step string, a idp.Answer, start time.Time) {
 	outcome := "login"
 	switch {
@@ -21,7 +21,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 		writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
 	case a.Refused:
 		outcome = "refused"
-		p, home := problemOf(a.Rule), site.Wwwroot
+		p, home := problemOf(a.Rule).lacking(a.Lacking), site.Wwwroot
 		if a.Home != nil && a.Rule == gateway.RuleUserRemote {
 			p, home = remoteOf(a.Home), a.Home.Wwwroot
 		}
@@ -44,7 +44,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	switch {
 	case a.Err != nil:
 		level = slog.LevelError
-	case a.Moodle != "":
+	case a.Moodle != "", a.Cause != nil:
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{
@@ -72,6 +72,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	}
 	if a.OtherCookie != "" {
 		attrs = append(attrs, slog.String("hint", "the browser has the cookie "+printable(a.OtherCookie)+": is identity.cookie right?"))
+	}
+	if a.Cause != nil {
+		attrs = append(attrs, slog.String("cause", printable(a.Cause.Error())))
 	}
 	if a.Err != nil {
 		attrs = append(attrs, slog.Any("error", a.Err))

@@ -75,7 +75,7 @@ func wwwroot(t testing.TB, s string) gateway.Wwwroot {
 	return w
 }
 
-func newFront(t testing.TB, root string) *front {
+func newFront(t testing.TB, root string, change ...func(*idp.Options)) *front {
 	t.Helper()
 	f := &front{log: &logBuffer{}, rpc: func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "rpc") }}
 	f.upstream = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -111,14 +111,18 @@ func newFront(t testing.TB, root string) *front {
 		t.Fatal(err)
 	}
 	t.Cleanup(through.CloseIdle)
+	options := idp.Options{
+		Site: site, Peers: peers, Source: source{}, Store: state, Cookie: "MoodleSession",
+		Browsers:       state.Sessions(sessions.Options{Path: "/", MaxAge: 900}, store.Limits{PerAddress: 3}, address),
+		SessionTimeout: time.Hour, Client: address, Secrets: func() [][32]byte { return [][32]byte{{1}} },
+		Children: idp.NewChildren(func(idp.Logout) {}, nil),
+	}
+	for _, c := range change {
+		c(&options)
+	}
 	f.Handler = web.NewHandler([]*web.Site{{
 		Wwwroot: site, Proxy: through,
-		IDP: idp.New(idp.Options{
-			Site: site, Peers: peers, Source: source{}, Store: state, Cookie: "MoodleSession",
-			Browsers:       state.Sessions(sessions.Options{Path: "/", MaxAge: 900}, store.Limits{PerAddress: 3}, address),
-			SessionTimeout: time.Hour, Client: address, Secrets: func() [][32]byte { return [][32]byte{{1}} },
-			Children: idp.NewChildren(func(idp.Logout) {}, nil),
-		}),
+		IDP:       idp.New(options),
 		Homes:     &sp.Homes{Site: site, Peers: peers, Keys: func() [][32]byte { return make([][32]byte, 1) }, Now: time.Now},
 		RPC:       http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.rpc(w, r) }),
 		PublicKey: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "key") }),
@@ -157,6 +161,11 @@ func TestWhatIsOursNeverReachesTheUpstream(t *testing.T) {
 		{"/MOODLE/auth/mnet/jump.php", "There is no such page"},
 		{"/moodle/auth%2fmnet%2fjump.php", "This link is damaged"},
 		{"/moodle/mnet/xmlrpc/server.php/x", "There is no such page"},
+		{"/moodle/jumpgate/oidc/callback?code=x", "There is no such page"},
+		{"/moodle/jumpgate/oidc/callback/x", "There is no such page"},
+		{"/moodle/Jumpgate//oidc/callback", "There is no such page"},
+		{"/moodle/jumpgate/oidc", "upstream /moodle/jumpgate/oidc"},
+		{"/jumpgate/oidc/callback", "upstream /jumpgate/oidc/callback"},
 		{"/moodle/auth/mnet/land.php?token=x", "upstream /moodle/auth/mnet/land.php?token=x"},
 		{"/moodle/auth/mnet/jump.phpx", "upstream /moodle/auth/mnet/jump.phpx"},
 		{"/auth/mnet/jump.php", "upstream /auth/mnet/jump.php"},

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"strings"
 
 	"jumpgate/gateway"
 )
@@ -18,6 +19,7 @@ type problem struct {
 const (
 	adviceLink  = "If the link came in a mail, tell the people who run the site that it came from; the details below help them."
 	adviceAdmin = "If you think this is wrong, tell your administrator; the details below help them."
+	adviceAgain = "Follow the link again. If that does not help, tell your administrator; the details below help them."
 )
 
 var (
@@ -63,6 +65,20 @@ var problems = map[gateway.Rule]problem{
 		"Fill them in on your profile page, then follow the link again."),
 	gateway.RuleUserNotAllowed: notYou.saying("Your institution lets some of its accounts visit this site, and yours is not among them.", ""),
 	gateway.RuleUserAccess:     notYou.saying("Your account belongs to another institution, and may not use this site.", ""),
+	gateway.RuleUserUsername: notYou.saying("The account that you logged in with is not one that your institution lets other sites know.",
+		"Log in with your usual account, or tell your administrator; the details below help them."),
+
+	gateway.RuleLoginMalformed: {http.StatusBadRequest, "This login is damaged",
+		"You came back from your institution’s login without what we need to know.", adviceAgain},
+	gateway.RuleLoginElsewhere: {http.StatusForbidden, "This login began somewhere else",
+		"It was not begun in this browser, or your browser did not keep the cookie by which we recognise it.",
+		"Follow the link again, and stay in the browser in which it opens."},
+	gateway.RuleLoginOver: {http.StatusForbidden, "This login is over",
+		"It took too long, or it was completed before.", adviceAgain},
+	gateway.RuleLoginDenied: {http.StatusForbidden, "You were not logged in",
+		"Your institution’s login did not let you in, or you left it before it was done.", adviceAgain},
+	gateway.RuleLoginInvalid: {http.StatusForbidden, "This login cannot be trusted",
+		"What your institution’s login told us about you does not hold.", adviceAgain},
 }
 
 // saying returns p with other words; an empty advice keeps p's own.
@@ -79,6 +95,17 @@ func (p problem) saying(text, advice string) problem {
 func remoteOf(home *gateway.Peer) problem {
 	return notYou.saying("Your account belongs to "+home.Label()+". This site can only vouch for its own learners.",
 		"Log in there, and follow the link again or look for the page from there.")
+}
+
+// lacking returns p with words for an account at a login provider that lacks
+// something.
+func (p problem) lacking(what []string) problem {
+	if len(what) == 0 {
+		return p
+	}
+	return p.saying("Other sites need your first name, last name and mail address. The account that your institution’s login knows you by lacks "+
+		strings.Join(what, " and ")+".",
+		"Fill it in there, or ask your administrator to, then follow the link again.")
 }
 
 // problemOf returns the page for a rule that refuses.

@@ -9,6 +9,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"jumpgate/gateway"
+	"jumpgate/idp"
 )
 
 const publicKeyPath = "/mnet/publickey.php"
@@ -19,13 +20,14 @@ var ourPaths = []string{
 	gateway.Moodle.JumpPath(),
 	gateway.Moodle.RPCPath(),
 	publicKeyPath,
+	idp.CallbackPath,
 }
 
 // ours reports whether a path means one of ours. PHP takes further segments
 // (jump.php/x), web servers merge slashes, and some file systems ignore case,
 // so all of these are ours too, to be refused.
 func ours(root gateway.Wwwroot, requested string) bool {
-	if !containsFold(requested, "mnet") {
+	if !containsFold(requested, "mnet") && !containsFold(requested, "jumpgate") {
 		return false // nearly everything: no allocation
 	}
 	cleaned := strings.ToLower(path.Clean("/" + requested))
@@ -97,6 +99,9 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 		key = publicKey(site.Proxy, root+publicKeyPath)
 	}
 	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))
+	if site.IDP != nil && site.IDP.OpenID != nil {
+		m.Path(root+idp.CallbackPath).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.callback(site)))
+	}
 	home := site.Wwwroot.String()
 	if site.RPC != nil {
 		m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
@@ -122,5 +127,14 @@ func (h *Handler) jump(site *Site) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		h.answer(w, r, site, "jump", site.IDP.Jump(w, r), start)
+	}
+}
+
+// callback takes up the jumps of learners who come back from an OpenID
+// provider.
+func (h *Handler) callback(site *Site) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		h.answer(w, r, site, "callback", site.IDP.Callback(w, r), start)
 	}
 }

@@ -133,13 +133,13 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
 	caller := newCaller(s, keys, state, dir, g.log)
 	provider := idp.New(idp.Options{
-		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Source: source, Store: state,
+		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Source: source, OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{
 			Path: "/", MaxAge: int(store.JumpLife / time.Second),
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
-		Secrets: secrets(keys), Children: g.children, Call: caller.Call, Logout: asked.Logout, Touch: touch,
+		Secrets: secrets(keys), Children: g.children, Call: caller.Call, Logout: homeLogout(s, state, asked), Touch: touch,
 		Behind: inner,
 	})
 	site := &web.Site{

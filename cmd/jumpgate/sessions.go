@@ -135,7 +135,7 @@ func (c sessionEndCommand) Run(t *terminal) error {
 	}, endPauses)
 	provider := idp.New(idp.Options{
 		Site: d.site.Wwwroot, Peers: d.site.Peers, Store: state, Secrets: secrets(d.keys),
-		Children: children, Call: d.caller.Call, Logout: moodleWeb(d.site, state, d.keys).Logout,
+		Children: children, Call: d.caller.Call, Logout: homeLogout(d.site, state, moodleWeb(d.site, state, d.keys)),
 	})
 	defer context.AfterFunc(t.ctx, func() { children.Close(t.ctx) })()
 	err = provider.EndSessions(t.ctx, c.User)

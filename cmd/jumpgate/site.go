@@ -47,6 +47,19 @@ func secrets(keys *mnet.Keyring) idp.Secrets {
 	return func() [][32]byte { return keys.Secrets("moodle session") }
 }
 
+// openID returns the OpenID provider where the accounts of a site are, or nil.
+func openID(s *config.Site) *idp.OpenID {
+	p := s.Identity.OpenID
+	if p == nil {
+		return nil
+	}
+	return idp.NewOpenID(idp.OpenIDOptions{
+		Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: string(p.ClientSecret), Scopes: p.Scopes,
+		Callback: s.Wwwroot.String() + idp.CallbackPath,
+		Claims:   idp.Claims(p.Claims), Usernames: p.Usernames, Session: p.Session,
+	})
+}
+
 // moodleWeb returns what asks a site's Moodle over HTTP: whose a session is,
 // if that is the identity source, and in any case to log somebody out.
 func moodleWeb(s *config.Site, state *store.Site, keys *mnet.Keyring) *moodle.Web {
@@ -61,12 +74,24 @@ func moodleWeb(s *config.Site, state *store.Site, keys *mnet.Keyring) *moodle.We
 	return moodle.NewWeb(o)
 }
 
+// homeLogout returns what ends a learner's session at home: that of Moodle, or
+// the login that an OpenID provider has vouched for.
+func homeLogout(s *config.Site, state *store.Site, asked *moodle.Web) func(context.Context, moodle.Browser, int64) error {
+	if s.Identity.Source != config.OIDC {
+		return asked.Logout
+	}
+	return func(ctx context.Context, b moodle.Browser, _ int64) error { return state.EndLogin(ctx, b.Session) }
+}
+
 // source returns what knows whose a Moodle session is, and what keeps sessions
 // alive while learners are elsewhere, or nil if nothing is to.
 func (g *instance) source(c *config.Config, s *config.Site, asked *moodle.Web) (source idp.Source, touch func(context.Context, []moodle.Owned) error, err error) {
 	id := s.Identity
-	if id.Source == config.MoodleWeb {
+	switch id.Source {
+	case config.MoodleWeb:
 		return asked, nil, nil
+	case config.OIDC: // Moodle is not asked
+		return nil, nil, nil
 	}
 	client, err := g.moodleRedis(c, id.Redis)
 	if err != nil {

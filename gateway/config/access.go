@@ -18,7 +18,7 @@ func (o object) access(key string) gateway.Access {
 	if v.kind == mapping && len(a.fields) == 0 && !a.faulty {
 		o.errorf(v.at, hint, "%q is empty", key)
 	}
-	return gateway.Access{Allow: a.usernames("allow", "allow_file"), Deny: a.usernames("deny", "deny_file")}
+	return gateway.Access{Allow: a.userList("allow", "allow_file"), Deny: a.userList("deny", "deny_file")}
 }
 
 // unguarded warns of fields that nobody heeds in guard mode.
@@ -30,16 +30,16 @@ func (o object) unguarded(keys ...string) {
 	}
 }
 
-// usernames reads a list of usernames from a field, a file, or both; nil if
+// userList reads a list of usernames from a field, a file, or both; nil if
 // neither is given.
-func (o object) usernames(key, fileKey string) *gateway.Usernames {
+func (o object) userList(key, fileKey string) *gateway.UserList {
 	if !o.has(key) && !o.has(fileKey) {
 		return nil
 	}
 	const hint = "write one name, such as ada; one * stands for any text, such as student-*"
 	var names []string
 	add := func(at place, text string) {
-		if _, err := gateway.NewUsernames(text); err != nil {
+		if _, err := gateway.NewUserList(text); err != nil {
 			o.errorf(at, hint, "%s", err)
 			return
 		}
@@ -61,7 +61,7 @@ func (o object) usernames(key, fileKey string) *gateway.Usernames {
 			}
 		}
 	}
-	list, err := gateway.NewUsernames(names...)
+	list, err := gateway.NewUserList(names...)
 	if err != nil {
 		o.errorf(o.place(key), hint, "%s", err) // not reached: they were checked one by one
 	}

@@ -163,12 +163,13 @@ const (
 const (
 	MoodleRedis = "moodle-redis" // Moodle's PHP sessions in its Redis
 	MoodleWeb   = "moodle-web"   // Moodle's own pages, asked with the browser's cookie
+	OIDC        = "oidc"         // a login provider that speaks OpenID Connect
 )
 
 // Identity says how the gateway learns who a browser's Moodle session
 // belongs to.
 type Identity struct {
-	Source          string // MoodleRedis or MoodleWeb
+	Source          string // MoodleRedis, MoodleWeb or OIDC
 	Cookie          string // name of Moodle's session cookie
 	MnetLocalhostID int64  // Moodle's mnet_localhost_id: users of other hosts are remote
 	MFA             bool   // sessions without their second factor are not logged in (tool_mfa)
@@ -188,6 +189,9 @@ type Identity struct {
 	Token     Secret // of a Moodle web service; empty for none
 	TokenFile string // where Token was read from, or
 	TokenEnv  string // the environment variable
+
+	// OpenID is the provider of the source OIDC; nil for the others.
+	OpenID *OpenID
 }
 
 // Redis says how to reach a Redis.
@@ -257,6 +261,7 @@ const (
 	DefaultUpstreamTimeout = 5 * time.Minute
 	DefaultSessionTimeout  = 8 * time.Hour // Moodle's own default
 	DefaultTimestampWindow = 5 * time.Minute
+	DefaultLoginSession    = time.Hour
 
 	DefaultPendingJumpsPerAddress = 1000 // a school behind one address
 	DefaultPendingJumpsPerSite    = 50000

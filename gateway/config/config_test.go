@@ -50,6 +50,9 @@ func testFiles(t testing.TB) string {
 	write("empty", 0o600, nil)
 	write("badnames", 0o644, []byte("ada\n\nbob *and* carol\n"))
 	write("names", 0o644, []byte("\ufeffcarol\n# teachers\r\n\n Dave@home.test \r\ncarol"))
+	write("usernames.csv", 0o644, []byte("\ufeff# renamed\r\nAda.King@college.example, ada\r\n\"x,y@college.example\",grace\r\n"))
+	write("usernames-bad.csv", 0o644, []byte("a@college.example,ada\nb@college.example;ada\nc@college.example,ada\nd@college.example,Ada\nA@college.example,anna\n"))
+	write("usernames-quote.csv", 0o644, []byte("a@college.example,ada\n\"b@college.example,bob\n"))
 	if err := os.Chmod(filepath.Join(dir, "open.key"), 0o644); err != nil { // whatever the umask
 		t.Fatal(err)
 	}

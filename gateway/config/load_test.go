@@ -44,13 +44,14 @@ var compare = cmp.Options{
 		}
 		return c.PEM()
 	}),
-	cmp.Transformer("entries", func(u *gateway.Usernames) []string {
+	cmp.Transformer("entries", func(u *gateway.UserList) []string {
 		if u == nil {
 			return nil
 		}
 		return u.Entries()
 	}),
 	cmpopts.IgnoreUnexported(Site{}),
+	cmp.AllowUnexported(gateway.Usernames{}),
 	cmpopts.IgnoreTypes(tls.Certificate{}, &tls.Config{}),
 }
 
@@ -166,8 +167,8 @@ func TestAFileHoldsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := func(entries ...string) *gateway.Usernames {
-		u, err := gateway.NewUsernames(entries...)
+	names := func(entries ...string) *gateway.UserList {
+		u, err := gateway.NewUserList(entries...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,6 +300,13 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 		{"MNet switched off", minimal + "    mnet: {dispatcher: \"off\"}\n" + peers,
 			[]string{"jumpgate.yaml:5:24: MNet is switched off: every jump will be refused, and no peer is answered"}},
 		{"a second factor in guard mode", "redis: redis://a" + minimal + "    issuer: moodle\n" + peers, nil},
+		{"a provider for nothing", minimal + "    identity: {source: moodle-web, issuer: 'https://login.example.org', session: 1h}\n" + peers,
+			[]string{
+				`jumpgate.yaml:5:44: "issuer" does nothing with the identity source moodle-web`,
+				`jumpgate.yaml:5:82: "session" does nothing with the identity source moodle-web`,
+			}},
+		{"Moodle's second factor at a provider", minimal + "    identity: {source: oidc, client_id: a, issuer: 'https://login.example.org', mfa: true}\n" + peers,
+			[]string{`jumpgate.yaml:5:86: "mfa" is about Moodle's own logins: with the identity source oidc the provider asks for second factors`}},
 		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,
 			[]string{`jumpgate.yaml:5:40: "token_file" does nothing with the identity source moodle-redis`}},
 	} {

@@ -41,7 +41,7 @@ func TestAPeerThatIsAddedLoadsAsItIs(t *testing.T) {
 		"all fields": func(p *gateway.Peer) {
 			p.HostID, p.AllowPaths, p.Application = 7, []string{"/mod/forum/"}, gateway.Mahara
 			p.Aliases = []gateway.Wwwroot{wwwroot(t, "https://old.example.org")}
-			names, err := gateway.NewUsernames("ada")
+			names, err := gateway.NewUserList("ada")
 			if err != nil {
 				t.Fatal(err)
 			}

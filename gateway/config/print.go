@@ -104,6 +104,16 @@ type identityDoc struct {
 	TouchSessions   bool      `yaml:"touch_sessions,omitempty"`
 	TokenFile       string    `yaml:"token_file,omitempty"`
 	TokenEnv        string    `yaml:"token_env,omitempty"`
+
+	Issuer           string   `yaml:"issuer,omitempty"`
+	ClientID         string   `yaml:"client_id,omitempty"`
+	ClientSecretFile string   `yaml:"client_secret_file,omitempty"`
+	ClientSecretEnv  string   `yaml:"client_secret_env,omitempty"`
+	Scopes           []string `yaml:"scopes,omitempty"`
+	Claims           *Claims  `yaml:"claims,omitempty"`
+	UsernameStrip    string   `yaml:"username_strip,omitempty"`
+	UsernamesFile    string   `yaml:"usernames_file,omitempty"`
+	Session          string   `yaml:"session,omitempty"`
 }
 
 type accessDoc struct {
@@ -225,8 +235,15 @@ func (id *Identity) doc(c *Config) identityDoc {
 		Source: id.Source, Cookie: id.Cookie, MnetLocalhostID: id.MnetLocalhostID, MFA: id.MFA,
 		SessionTimeout: duration(id.SessionTimeout),
 	}
-	if id.Source == MoodleWeb {
+	switch id.Source {
+	case MoodleWeb:
 		d.TokenFile, d.TokenEnv = id.TokenFile, id.TokenEnv
+		return d
+	case OIDC:
+		p := id.OpenID
+		d.Issuer, d.ClientID, d.ClientSecretFile, d.ClientSecretEnv = p.Issuer, p.ClientID, p.ClientSecretFile, p.ClientSecretEnv
+		d.Scopes, d.Claims, d.Session = p.Scopes, &p.Claims, duration(p.Session)
+		d.UsernameStrip, d.UsernamesFile = p.Usernames.Strip, p.UsernamesFile
 		return d
 	}
 	d.Prefix, d.TouchSessions = id.Prefix, id.TouchSessions
@@ -281,7 +298,7 @@ func access(a gateway.Access) *accessDoc {
 }
 
 // entries returns nil for no list, which is another thing than an empty one.
-func entries(u *gateway.Usernames) *[]string {
+func entries(u *gateway.UserList) *[]string {
 	if u == nil {
 		return nil
 	}

@@ -27,12 +27,16 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 	block := "    peers:\n      - wwwroot: https://sp.example.org\n        certificate: |\n" +
 		regexp.MustCompile(`(?m)^`).ReplaceAllString(string(pairs().spCert), "          ") + "\n"
 	for name, file := range map[string]string{
-		"little":                     minimal,
-		"everything":                 full,
-		"a certificate":              minimal + block,
-		"a cluster":                  "redis: {addresses: [a, b], cluster: true}" + minimal,
-		"Redis over TLS":             "redis: rediss://a" + minimal,
-		"a token":                    minimal + "    identity: {token_file: password}\n",
+		"little":           minimal,
+		"everything":       full,
+		"a certificate":    minimal + block,
+		"a cluster":        "redis: {addresses: [a, b], cluster: true}" + minimal,
+		"Redis over TLS":   "redis: rediss://a" + minimal,
+		"a token":          minimal + "    identity: {token_file: password}\n",
+		"a login provider": minimal + "    identity: {source: oidc, client_id: a, issuer: 'https://login.example.org/'}\n",
+		"all of a login provider": minimal + "    identity: {source: oidc, client_id: a, issuer: 'http://127.0.0.1:9000/realms/a', client_secret_file: password, " +
+			"scopes: [openid], session: 10m, username_strip: '@College.example', usernames_file: usernames.csv, " +
+			"claims: {username: upn, firstname: a, lastname: b, email: c, city: address.locality, country: d, lang: e, timezone: f}}\n",
 		"a Redis of Moodle's":        minimal + "    identity: {redis: {url: 'redis://b', password_file: password}}\n",
 		"texts that look otherwise":  minimal + "    identity: {redis: 'redis://b', prefix: 'true', cookie: '4.5'}\n",
 		"a text like a comment":      minimal + "    identity: {redis: 'redis://b', prefix: ' #'}\n",

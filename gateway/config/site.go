@@ -87,6 +87,14 @@ func (o object) siteAliases(site gateway.Wwwroot, hosts map[string]place) []gate
 
 var cookieName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$") // RFC 6265, section 4.1.1
 
+// sourceOf says of a field which identity source it is for, if for one only.
+var sourceOf = map[string]string{
+	"redis": MoodleRedis, "prefix": MoodleRedis,
+	"token_file": MoodleWeb, "token_env": MoodleWeb,
+	"issuer": OIDC, "client_id": OIDC, "client_secret_file": OIDC, "client_secret_env": OIDC, "scopes": OIDC,
+	"claims": OIDC, "username_strip": OIDC, "usernames_file": OIDC, "session": OIDC,
+}
+
 // identity reads the identity source of a site. Without one it is
 // moodle-redis if there is a Redis that may hold Moodle's sessions, else
 // moodle-web. What is wrong with it is reported whoever the issuer is, so that
@@ -99,7 +107,7 @@ func (o object) identity(c *Config, issuer string) Identity {
 		source = MoodleRedis
 	}
 	id := Identity{
-		Source:          o.choice("source", source, MoodleRedis, MoodleWeb),
+		Source:          o.choice("source", source, MoodleRedis, MoodleWeb, OIDC),
 		Cookie:          o.text("cookie", DefaultCookie),
 		MnetLocalhostID: o.number("mnet_localhost_id", 1, 1, 1<<53),
 		MFA:             o.flag("mfa"),
@@ -112,13 +120,19 @@ func (o object) identity(c *Config, issuer string) Identity {
 			"%q is not the name of a cookie", id.Cookie)
 	}
 	id.Token, id.TokenFile, id.TokenEnv = o.secret("token_file", "token_env")
-	unused := []string{"token_file", "token_env"}
-	if id.Source == MoodleWeb {
-		unused = []string{"redis", "prefix"}
-	}
-	for _, key := range unused {
-		if o.has(key) {
+	for _, key := range identityFields {
+		if of := sourceOf[key]; o.has(key) && of != "" && of != id.Source {
 			o.warnf(o.place(key), "%q does nothing with the identity source %s", key, id.Source)
+		}
+	}
+	if id.Source == OIDC {
+		id.OpenID = o.openID()
+		if id.MFA {
+			o.warnf(o.place("mfa"), "\"mfa\" is about Moodle's own logins: with the identity source oidc the provider asks for second factors")
+		}
+		if issuer == IssuerMoodle {
+			o.errorf(o.place("source"), "say issuer: gateway, or leave the accounts at Moodle",
+				"accounts at an OpenID provider are of no use to the issuer moodle, which knows its own alone")
 		}
 	}
 	if id.TouchSessions && id.Source != MoodleRedis {
@@ -134,7 +148,7 @@ func (o object) identity(c *Config, issuer string) Identity {
 		id.Redis = c.Redis
 	}
 	switch {
-	case id.Source == MoodleWeb:
+	case id.Source != MoodleRedis:
 		id.Redis = nil
 	case id.Redis != nil && id.Redis.Embedded:
 		o.errorf(o.place("redis"), "give the Redis of Moodle's $CFG->session_redis_host",

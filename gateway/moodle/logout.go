@@ -47,7 +47,7 @@ func (w *Web) logout(ctx context.Context, b Browser, userID int64) error {
 		return fmt.Errorf("the session is user %d's, not user %d's", owner, userID)
 	}
 	// A form, so that the key is in nobody's access log.
-	req, err := w.request(ctx, http.MethodPost, pageLogout, []byte(url.Values{"sesskey": {p.sesskey}}.Encode()))
+	req, err := w.request(ctx, http.MethodPost, PageLogout, []byte(url.Values{"sesskey": {p.sesskey}}.Encode()))
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func TestLogoutEndsTheSessionOfItsOwnerAlone(t *testing.T) {
 
 func TestLogoutForgetsWhoItWas(t *testing.T) {
 	cache := &memory{values: map[string][]byte{}}
-	w := web(t, &standIn{userID: 3}, func(o *WebOptions) { o.Cache = cache })
+	w := web(t, &standIn{userID: 3}, func(o *WebOptions) { o.Cache, o.CacheKey = cache, func() [32]byte { return [32]byte{1} } })
 	if _, err := w.Identity(t.Context(), testBrowser); err != nil || len(cache.values) != 1 {
 		t.Fatalf("%d remembered, %v", len(cache.values), err)
 	}

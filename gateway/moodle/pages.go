@@ -11,7 +11,7 @@ const (
 	PageLoginAs  = "/course/loginas.php"        // another account in the same session id
 	PagePassword = "/login/change_password.php" // where a new password is chosen
 	PageMFA      = "/admin/tool/mfa/auth.php"   // where tool_mfa asks for a factor
-	pageLogout   = "/login/logout.php"
+	PageLogout   = "/login/logout.php"          // with the sesskey; without it, asks
 	pageAJAX     = "/lib/ajax/service.php"
 	pageREST     = "/webservice/rest/server.php"
 )

@@ -43,17 +43,25 @@ type Jump struct {
 	// have the same.
 	Planted time.Time `json:"planted"`
 	Expires time.Time `json:"expires"`
+	// Nonce and Verifier are the secrets of its login at an OpenID provider;
+	// empty for a jump that waits for a login at Moodle.
+	Nonce    string `json:"nonce,omitempty"`
+	Verifier string `json:"verifier,omitempty"`
 }
 
 // Plant puts a new jump into the session; Save remembers it. With a session
 // from Open this costs one round trip. Whoever plants one waits for a login, so
 // that none of before counts as honoured any longer.
 func (st *Sessions) Plant(session *sessions.Session, peer gateway.Wwwroot, wantsurl string) (Jump, error) {
-	if peer.IsZero() || len(wantsurl) > maxWantsurl {
+	return st.plant(session, Jump{Peer: peer, Wantsurl: wantsurl})
+}
+
+func (st *Sessions) plant(session *sessions.Session, j Jump) (Jump, error) {
+	if j.Peer.IsZero() || len(j.Wantsurl) > maxWantsurl {
 		return Jump{}, fmt.Errorf("jump names no peer or its wantsurl is longer than %d bytes", maxWantsurl)
 	}
 	planted := st.site.r.plantedNow()
-	j := Jump{ID: random(jumpIDLength), Peer: peer, Wantsurl: wantsurl, Planted: planted, Expires: planted.Add(JumpLife)}
+	j.ID, j.Planted, j.Expires = random(jumpIDLength), planted, planted.Add(JumpLife)
 	var record strings.Builder
 	record.WriteString(strconv.FormatInt(micros(j.Expires), 10) + " ")
 	encoder := json.NewEncoder(&record)

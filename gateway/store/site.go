@@ -37,6 +37,7 @@ const (
 	kindPicture = "picture:" // + username: user id, revision of the picture and when it was first seen
 	kindKey     = "key:"     // + agreed, gateways, sealed: the MNet key of the site
 	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
+	kindLogin   = "login:"   // + hash of the cookie's value: a Login
 )
 
 func (s *Site) key(kind, rest string) string { return s.prefix + kind + rest }
