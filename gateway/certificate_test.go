@@ -74,3 +74,35 @@ func TestParseCertificateRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A certificate that is read is written in the one layout that Moodle takes,
+// and is the same when it is read again.
+func FuzzParseCertificate(f *testing.F) {
+	recorded, err := os.ReadFile("testdata/idp.cert.pem")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(recorded)
+	f.Add([]byte(strings.ReplaceAll(string(recorded), "\n", "\r\n")))
+	f.Add([]byte("some text\n" + string(recorded) + string(recorded)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := gateway.ParseCertificate(b)
+		if err != nil {
+			return
+		}
+		again, err := gateway.ParseCertificate([]byte(c.PEM()))
+		if err != nil || again.Fingerprint() != c.Fingerprint() || again.PEM() != c.PEM() || !again.PublicKey.Equal(c.PublicKey) {
+			t.Errorf("a certificate does not survive its own PEM: %v", err)
+		}
+		lines := strings.Split(strings.TrimSuffix(c.PEM(), "\n"), "\n")
+		for i, line := range lines {
+			if first, last := i == 0, i >= len(lines)-2; !first && !last && len(line) != 64 || len(line) > 64 {
+				t.Errorf("line %d has %d characters", i, len(line))
+			}
+		}
+		if bits := c.PublicKey.N.BitLen(); bits < 1024 || bits > 8192 {
+			t.Errorf("a key of %d bits", bits)
+		}
+		c.Names(wwwroot(t, "https://idp.test/moodle"))
+	})
+}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"net/url"
 	"strconv"
 	"strings"
@@ -36,12 +37,17 @@ const maxQuery = 16 << 10
 // ParseQuery reads the raw query of a jump request. Parameters that a jump
 // does not have are ignored, as Moodle does; one that is repeated or cannot
 // be unescaped is refused, since two readers might take different values.
+//
+// A home that was a Mahara once left links with the parameters of Mahara's
+// jump (protocol page, section 7): wr is another name of hostwwwroot, and ins,
+// a number in Mahara's own tables, means nothing here.
 func ParseQuery(raw string) (Query, Rule) {
 	if len(raw) > maxQuery {
 		return Query{}, RuleQueryTooLong
 	}
 	var q Query
-	var seen [4]bool
+	var wr string
+	var seen [5]bool
 	for pair := range strings.SplitSeq(raw, "&") {
 		key, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(key)
@@ -59,6 +65,8 @@ func ParseQuery(raw string) (Query, Rule) {
 			i, field = 2, &q.Wantsurl
 		case "hub":
 			i, field = 3, &q.Hub
+		case "wr":
+			i, field = 4, &wr
 		default:
 			continue
 		}
@@ -70,6 +78,10 @@ func ParseQuery(raw string) (Query, Rule) {
 			return Query{}, RuleBadQuery
 		}
 	}
+	if q.Hostwwwroot != "" && wr != "" && q.Hostwwwroot != wr {
+		return Query{}, RulePeerConflict
+	}
+	q.Hostwwwroot = cmp.Or(q.Hostwwwroot, wr)
 	return q, RuleOK
 }
 

@@ -17,9 +17,9 @@ const (
 
 // Rules that refuse a request before any target is judged.
 const (
-	RulePeerMissing   Rule = "peer-missing"   // neither hostwwwroot nor hostid
+	RulePeerMissing   Rule = "peer-missing"   // neither hostwwwroot nor hostid (nor wr)
 	RulePeerMalformed Rule = "peer-malformed" // a hostid that is no number
-	RulePeerConflict  Rule = "peer-conflict"  // hostwwwroot and hostid name different peers
+	RulePeerConflict  Rule = "peer-conflict"  // hostwwwroot, wr and hostid name different peers
 	RulePeerUnknown   Rule = "peer-unknown"   // not on the allowlist
 	RuleMNetOff       Rule = "mnet-off"       // MNet is switched off for the site
 	RulePeerGrant     Rule = "peer-grant"     // on the allowlist, but not granted sign-on

@@ -104,6 +104,12 @@ func reduce(p *Peer, s string) (string, Rule) {
 	}
 	scheme, rest, ok := cutScheme(s)
 	if !ok {
+		// A Mahara cuts its own wwwroot and the slash off the links in its
+		// mails, and its landing page takes slashes off and puts one on. What
+		// a Moodle would append to its host name is a path there.
+		if p.Application == Mahara {
+			return "/" + s, RulePath
+		}
 		return "", RuleNoSlash
 	}
 	if rest, ok = strings.CutPrefix(rest, "//"); !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {

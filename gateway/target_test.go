@@ -156,6 +156,35 @@ func TestParseTargetBelowAPath(t *testing.T) {
 	}
 }
 
+func TestParseTargetOfAMahara(t *testing.T) {
+	tests := []struct {
+		name, wantsurl string
+		rule           gateway.Rule
+		url            string
+	}{
+		{"a path without its slash, as in Mahara's mails", "view/view.php?id=3#comment", "path", "https://m.test/portfolio/view/view.php?id=3#comment"},
+		{"a path with its slash", "/view/view.php?id=3", "path", "https://m.test/portfolio/view/view.php?id=3"},
+		{"only a query", "?id=3", "path", "https://m.test/portfolio/?id=3"},
+		{"what would make a Moodle's host longer", ".evil.test", "path", "https://m.test/portfolio/.evil.test"},
+		{"what would make it a user name", "@evil.test/", "path", "https://m.test/portfolio/@evil.test/"},
+		{"two slashes", "//evil.test", "scheme-relative", ""},
+		{"two slashes behind an escape", "%2fevil.test", "scheme-relative", ""},
+		{"climbing out", "../x", "outside-path", ""},
+		{"another site", "https://evil.test/", "foreign-origin", ""},
+		{"a script", "javascript:alert(1)", "opaque", ""},
+		{"a backslash", `\evil.test`, "backslash", ""},
+	}
+	peer := &gateway.Peer{Wwwroot: wwwroot(t, "https://m.test/portfolio"), Application: gateway.Mahara}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			target, rule := gateway.ParseTarget(peer, test.wantsurl)
+			if rule != test.rule || target.URL() != test.url {
+				t.Errorf("ParseTarget(%q) = %q by %s, want %q by %s", test.wantsurl, target.URL(), rule, test.url, test.rule)
+			}
+		})
+	}
+}
+
 func TestAllowedPaths(t *testing.T) {
 	tests := []struct {
 		name, wantsurl string

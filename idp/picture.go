@@ -32,7 +32,10 @@ func (p *Provider) fetchUserImage(ctx context.Context, call *mnet.Call) (mnet.Va
 	for _, size := range []string{moodle.PictureLarge, moodle.PictureSmall} {
 		picture, ok, err := p.Behind.Picture(ctx, known.UserID, size)
 		if err != nil {
-			return nil, err
+			// No fault: for want of a picture a Mahara would not let the
+			// learner land.
+			call.Note("picture-failed", err)
+			ok = false
 		}
 		if !ok {
 			return mnet.Array{}, nil

@@ -346,12 +346,17 @@ func TestFetchUserImage(t *testing.T) {
 	}
 }
 
-func TestAMoodleThatFailsIsNotALearnerWithoutAPicture(t *testing.T) {
+// A fault would keep the learner from landing at a Mahara.
+func TestAMoodleThatFailsHasNoPicture(t *testing.T) {
 	h := newHome(t, store.Limits{})
 	h.visit(t, "ada", "10")
 	h.Behind, _ = pictures(t, 500)
-	if v, _, err := h.call(t, "sp.test", "fetch_user_image", "ada"); err == nil {
-		t.Errorf("answer %v", v)
+	v, call, err := h.call(t, "sp.test", "fetch_user_image", "ada")
+	if cmp.Diff(mnet.Value(mnet.Array{}), v) != "" || err != nil {
+		t.Errorf("%v, %v", v, err)
+	}
+	if reason, _ := call.Noted(); reason != "picture-failed" {
+		t.Errorf("noted %q", reason)
 	}
 	h.Behind = nil
 	if v, _, err := h.call(t, "sp.test", "fetch_user_image", "ada"); cmp.Diff(mnet.Value(mnet.Array{}), v) != "" || err != nil {

@@ -29,13 +29,6 @@ func (p *Provider) sessionMethods() []mnet.Method {
 	}
 }
 
-// notTheirs notes that a peer speaks about learners who had no session there
-// lately.
-func notTheirs(call *mnet.Call, usernames ...string) {
-	shown := usernames[:min(len(usernames), 5)]
-	call.Note("not-their-learner", fmt.Errorf("%d had no session there lately, such as %.100q", len(usernames), shown))
-}
-
 // keepaliveServer extends the sessions of learners who are busy at the peer,
 // those there alone (a Moodle extends those at all peers), and where that is
 // wanted their sessions at home.
@@ -50,7 +43,7 @@ func (p *Provider) keepaliveServer(ctx context.Context, call *mnet.Call) (mnet.V
 		return nil, err
 	}
 	if len(extended.Unknown) > 0 {
-		notTheirs(call, extended.Unknown...)
+		call.Note(reasonNotTheirs, fmt.Errorf("%d of %d learners had no session there lately, such as %.100q", len(extended.Unknown), len(usernames), extended.Unknown[0]))
 	}
 	if p.Touch != nil {
 		if err := p.touch(ctx, extended.Live); err != nil {
@@ -100,7 +93,7 @@ func (p *Provider) killChildren(ctx context.Context, call *mnet.Call) (mnet.Valu
 		if _, recent, err := p.Store.SessionAt(ctx, call.Peer.Wwwroot, username); err != nil {
 			return nil, err
 		} else if !recent {
-			notTheirs(call, username)
+			noteNotTheirs(call, username)
 		}
 		return "Could find no remote sessions\n", nil
 	}

@@ -107,6 +107,10 @@ func TestAGuardedJumpLands(t *testing.T) {
 		h.Get("Cache-Control") != "no-store" || h.Get("Referrer-Policy") != "no-referrer" || h.Get("X-Redirect-By") != "" {
 		t.Errorf("%d %v %s", w.Code, h, w.Body)
 	}
+	// A Mahara's jump is one that Moodle knows when it gets there.
+	if g.do("GET", "https://home.test/auth/xmlrpc/jump.php?wr=https://sp.test&ins=4&wantsurl=%2Fx%3Fd%3D1%23p2", "hostid=4"); g.seen != `GET /auth/mnet/jump.php?hostid=3&wantsurl=%2Fx%3Fd%3D1%23p2 MoodleSession=m ""` {
+		t.Errorf("of a Mahara's jump Moodle got %s", g.seen)
+	}
 	if line := g.log.String(); !strings.Contains(line, "level=INFO msg=jump") || !strings.Contains(line, "outcome=landed") || strings.Contains(line, guardToken) {
 		t.Errorf("the log: %s", line)
 	}

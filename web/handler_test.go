@@ -150,6 +150,10 @@ func TestWhatIsOursNeverReachesTheUpstream(t *testing.T) {
 	}{
 		{"/moodle/auth/mnet/jump.php", "This link is damaged"},
 		{"/moodle/auth/mnet/%6Aump.php", "This link is damaged"},
+		{"/moodle/auth/xmlrpc/jump.php", "This link is damaged"},
+		{"/moodle/auth/xmlrpc/jump.php/x", "There is no such page"},
+		{"/moodle/auth//XMLRPC/jump.php", "There is no such page"},
+		{"/moodle/auth/xmlrpc/land.php", "upstream /moodle/auth/xmlrpc/land.php"},
 		{"/moodle/mnet/publickey.php", "key"},
 		{"/moodle/mnet/xmlrpc/server.php", "rpc"},
 		{"/moodle/auth/mnet/jump.php/extra?hostid=3", "There is no such page"},
@@ -187,6 +191,8 @@ func TestStatuses(t *testing.T) {
 	}{
 		{"an allowed jump", "GET", jump + "hostid=3&wantsurl=/mod/x", 303},
 		{"its HEAD", "HEAD", jump + "hostid=3&wantsurl=/mod/x", 200},
+		{"a Mahara's jump", "GET", "https://home.test/auth/xmlrpc/jump.php?wr=https://sp.test&ins=4&wantsurl=/mod/x", 303},
+		{"a Mahara's jump to two peers", "GET", "https://home.test/auth/xmlrpc/jump.php?wr=https://sp.test&hostwwwroot=https://shut.test", 400},
 		{"a refused target", "GET", jump + "hostid=3&wantsurl=//evil.test", 403},
 		{"its HEAD", "HEAD", jump + "hostid=3&wantsurl=//evil.test", 403},
 		{"a path that is not allowed", "GET", jump + "hostid=3&wantsurl=/admin", 403},

@@ -15,9 +15,12 @@ import (
 const publicKeyPath = "/mnet/publickey.php"
 
 // ourPaths are the addresses below a wwwroot that never reach the Moodle
-// behind, in any spelling that a web server there would take for them.
+// behind, in any spelling that a web server there would take for them. A
+// Mahara's jump is among them: the home may have been one, and peers that
+// think it still is one send people there.
 var ourPaths = []string{
 	gateway.Moodle.JumpPath(),
+	gateway.Mahara.JumpPath(),
 	gateway.Moodle.RPCPath(),
 	publicKeyPath,
 	idp.CallbackPath,
@@ -27,7 +30,7 @@ var ourPaths = []string{
 // (jump.php/x), web servers merge slashes, and some file systems ignore case,
 // so all of these are ours too, to be refused.
 func ours(root gateway.Wwwroot, requested string) bool {
-	if !containsFold(requested, "mnet") && !containsFold(requested, "jumpgate") {
+	if !containsFold(requested, "mnet") && !containsFold(requested, "xmlrpc") && !containsFold(requested, "jumpgate") {
 		return false // nearly everything: no allocation
 	}
 	cleaned := strings.ToLower(path.Clean("/" + requested))
@@ -98,7 +101,9 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	if site.Guard != nil {
 		key = publicKey(site.Proxy, root+publicKeyPath)
 	}
-	m.Path(root+gateway.Moodle.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))
+	for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
+		m.Path(root+application.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))
+	}
 	if site.IDP != nil && site.IDP.OpenID != nil {
 		m.Path(root+idp.CallbackPath).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.callback(site)))
 	}

@@ -174,8 +174,8 @@ func (c checkCommand) checker() (*checker, error) {
 
 func (k *checker) decide(target string) gateway.Decision {
 	for _, site := range k.sites {
-		for _, name := range append([]gateway.Wwwroot{site.Wwwroot}, site.Aliases...) {
-			if query, ok := strings.CutPrefix(target, name.String()+gateway.Moodle.JumpPath()+"?"); ok {
+		for _, jump := range jumpAddresses(site) {
+			if query, ok := strings.CutPrefix(target, jump+"?"); ok {
 				q, rule := gateway.ParseQuery(query)
 				if rule != gateway.RuleOK {
 					return gateway.Decision{Rule: rule}
@@ -196,6 +196,17 @@ func (k *checker) decide(target string) gateway.Decision {
 		}
 	}
 	return gateway.Decision{Rule: gateway.RulePeerMissing}
+}
+
+// jumpAddresses returns where a site takes jumps, under all its names.
+func jumpAddresses(site *config.Site) []string {
+	var all []string
+	for _, name := range append([]gateway.Wwwroot{site.Wwwroot}, site.Aliases...) {
+		for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
+			all = append(all, name.String()+application.JumpPath())
+		}
+	}
+	return all
 }
 
 // at decides a query at a site.

@@ -49,6 +49,7 @@ type setting struct {
 	mfa      string // code of the home's second factor
 	token    string // of the home's web services
 	issuer   string // if not empty, the home has MNet, and the gateway its key
+	peers    string // YAML of a further peer, in one line
 }
 
 // newFederation starts a federation and ends it with the test.
@@ -155,7 +156,8 @@ sites:
     identity: %s
 %s    peers:
       - {wwwroot: %q, hostid: 5, certificate: forum.pem}
-`, cmp.Or(s.redis, "embedded"), f.IDP, behind, s.identity, issuer, f.SP))
+      %s
+`, cmp.Or(s.redis, "embedded"), f.IDP, behind, s.identity, issuer, f.SP, s.peers))
 	var err error
 	if f.config, err = config.Load(file); err != nil {
 		f.t.Fatal(err)

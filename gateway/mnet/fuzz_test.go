@@ -5,11 +5,14 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"jumpgate/gateway"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -242,6 +245,33 @@ func FuzzParseKey(f *testing.F) {
 		}
 		if _, err := Sign([]byte("x"), key, loadSite, time.Unix(0, 0)); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// Whatever a peer, or somebody in between, answers: a fault that came without
+// our envelopes is marked, and nothing else is one or a value.
+func FuzzAnswer(f *testing.F) {
+	addRecorded(f, "*/response.xml")
+	f.Add(EncodeFault(&Fault{Code: FaultNewKey, String: recordedKey(f, "idp").Certificate().PEM()}))
+	f.Add([]byte("<signedMessage>"))
+	peer := &gateway.Peer{Wwwroot: wwwroot(f, "http://idp.test:8080")}
+	cert := recordedKey(f, "idp").Certificate()
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c := &Client{Keys: keysOf(recordedKey(t, "stranger")), Site: wwwroot(t, "http://sp.test:8090"), HTTP: &http.Client{
+			Transport: transport(func(*http.Request) (*http.Response, error) {
+				return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body))}, nil
+			}),
+		}}
+		v, err := c.Call(t.Context(), peer, cert, "system/listServices")
+		if err == nil {
+			t.Fatalf("%v from an answer that nobody sealed for us", v)
+		}
+		if fault, ok := errors.AsType[*Fault](err); ok && !fault.Unauthenticated {
+			t.Errorf("%v counts as the peer's", fault)
+		}
+		if len(err.Error()) > 4<<10 {
+			t.Errorf("an error of %d bytes", len(err.Error()))
 		}
 	})
 }

@@ -18,6 +18,7 @@ type ForumOptions struct {
 	Sessions     Sessions
 	Users        []User // local accounts; people from the homes need none
 	Discussions  []Discussion
+	Courses      []Course // that peers may enrol their people in
 
 	// Homes are the identity providers. The certificate of one that has none
 	// pinned is fetched from {wwwroot}/mnet/publickey.php on first use.
@@ -55,6 +56,7 @@ type Forum struct {
 	site
 	discussions []Discussion
 	redirects   func(*http.Request) string
+	enrolments  *enrolments
 }
 
 // NewForum returns a forum Moodle, ready to serve.
@@ -78,8 +80,11 @@ func NewForum(o ForumOptions) (*Forum, error) {
 		return nil, err
 	}
 	f.mnet.serveSP()
+	f.enrolments = &enrolments{mnetSite: f.mnet, courses: o.Courses}
+	f.enrolments.serve()
 	f.loginPages()
 	f.ajaxPages()
+	f.pictures()
 	f.page("/{$}", f.frontPage)
 	f.page("/index.php", f.frontPage)
 	for _, path := range []string{"/my/", "/mod/forum/view.php", "/course/view.php"} {

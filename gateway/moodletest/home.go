@@ -75,6 +75,7 @@ func NewHome(o HomeOptions) (*Home, error) {
 	h.init(o.Sessions)
 	h.loginPages()
 	h.ajaxPages()
+	h.pictures()
 	h.page("/{$}", h.frontPage)
 	h.page("/index.php", h.frontPage)
 	h.page("/my/", h.dashboard)

@@ -19,9 +19,6 @@ func (m *mnetSite) serveSP() {
 	m.methods["auth/mnet/auth.php/keepalive_client"] = func(context.Context, *mnetPeer, []mnet.Value) (mnet.Value, error) {
 		return nil, nil
 	}
-	m.methods["enrol/mnet/enrol.php/user_enrolments"] = func(context.Context, *mnetPeer, []mnet.Value) (mnet.Value, error) {
-		return mnet.Array{}, nil
-	}
 }
 
 // land is /auth/mnet/land.php of a stock 4.5 site. Whoever is logged in
@@ -75,26 +72,57 @@ func (m *mnetSite) confirm(q *request, home *mnetPeer, token string) (u User, pr
 	case text("firstname") == "" || text("lastname") == "" || text("email") == "":
 		return u, "Your identity provider is not giving us enough information to create or update your account locally. Sorry!"
 	}
-	profile := gateway.User{
-		Username: text("username"), FirstName: text("firstname"), LastName: text("lastname"), Email: text("email"),
-		City: text("city"), Country: text("country"), Lang: strings.TrimSuffix(text("lang"), "_utf8"),
-		Timezone: text("timezone"), Description: text("description"), MailFormat: text("mailformat"),
-		MailDigest: text("maildigest"), MailDisplay: text("maildisplay"), Auth: "mnet", MnetHostID: home.id,
-	}
+	profile := profileOf(remote, home.id)
 	known, ok := m.users.byName(strings.ToLower(profile.Username), home.id)
 	if !ok {
 		u, err := m.users.add(User{User: profile})
 		if err != nil { // two first landings at once
 			return u, "Unknown error occurred during negotiation."
 		}
+		m.refetchIcon(q.r.Context(), home, u, remote)
 		return u, ""
 	}
-	profile.ID = known.ID
+	profile.ID, profile.Picture = known.ID, known.Picture
 	m.users.update(known.ID, func(u *User) { u.User = profile })
+	m.refetchIcon(q.r.Context(), home, known, remote)
 	// The home is told of the enrolments of those who return; whether it
 	// wants to know does not matter here.
 	_, _ = m.call(q.r.Context(), home, "auth/mnet/auth.php/update_enrolments", profile.Username, mnet.Array{})
 	return User{User: profile}, ""
+}
+
+// profileOf returns the account that a user struct describes.
+func profileOf(remote mnet.Struct, hostID int64) gateway.User {
+	text := func(name string) string {
+		field, _ := remote.Get(name)
+		return mnet.Text(field)
+	}
+	return gateway.User{
+		Username: text("username"), FirstName: text("firstname"), LastName: text("lastname"), Email: text("email"),
+		City: text("city"), Country: text("country"), Lang: strings.TrimSuffix(text("lang"), "_utf8"),
+		Timezone: text("timezone"), Description: text("description"), MailFormat: text("mailformat"),
+		MailDigest: text("maildigest"), MailDisplay: text("maildisplay"), Auth: "mnet", MnetHostID: hostID,
+	}
+}
+
+// refetchIcon fetches the picture of who has a newer one at home. Moodle looks
+// at the date only in a struct that has the field picture too, and of the
+// answer at f1 alone.
+func (m *mnetSite) refetchIcon(ctx context.Context, home *mnetPeer, u User, remote mnet.Struct) {
+	modified, _ := remote.Get("_mnet_userpicture_timemodified")
+	seconds, _ := mnet.Int(modified)
+	if _, ok := remote.Get("picture"); !ok || seconds == 0 || int64(seconds) <= u.IconTime.Unix() {
+		return
+	}
+	v, err := m.call(ctx, home, "auth/mnet/auth.php/fetch_user_image", u.Username)
+	if err != nil {
+		return
+	}
+	pictures, _ := v.(mnet.Struct)
+	f1, _ := pictures.Get("f1")
+	if icon := phpBase64(mnet.Text(f1)); len(icon) > 0 {
+		m.users.update(u.ID, func(u *User) { u.Icon, u.IconTime, u.Picture = icon, m.now(), "1" })
+	}
 }
 
 // rpcError lays an error out as Moodle's message does.
@@ -147,7 +175,7 @@ func (q *request) loginHomes() []homeLink {
 	}
 	wantsurl := strings.ReplaceAll(q.s.data().text("wantsurl"), q.wwwroot.String(), "")
 	var links []homeLink
-	for _, p := range q.mnet.peers {
+	for _, p := range q.mnet.hosts() {
 		if p.Publishes(gateway.ServiceSSOSP) {
 			links = append(links, homeLink{Name: p.Label(), URL: p.Wwwroot.String() + p.Application.JumpPath() +
 				"?hostwwwroot=" + phpEscape(q.wwwroot.String()) + "&wantsurl=" + phpEscape(wantsurl) + "&remoteurl=1"})

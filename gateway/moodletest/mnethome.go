@@ -3,6 +3,7 @@ package moodletest
 import (
 	"cmp"
 	"context"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -104,7 +105,7 @@ func (m *mnetSite) userAuthorise(_ context.Context, _ *mnetPeer, params []mnet.V
 	if !ok {
 		return nil, &mnet.Fault{Code: mnet.FaultUserMismatch, String: "Authorisation failed: the user does not match."}
 	}
-	return mnet.Struct{
+	profile := mnet.Struct{
 		{Name: "auth", Value: "mnet"}, {Name: "username", Value: u.Username},
 		{Name: "firstname", Value: u.FirstName}, {Name: "lastname", Value: u.LastName},
 		{Name: "email", Value: u.Email}, {Name: "city", Value: u.City}, {Name: "country", Value: u.Country},
@@ -112,8 +113,13 @@ func (m *mnetSite) userAuthorise(_ context.Context, _ *mnetPeer, params []mnet.V
 		{Name: "picture", Value: cmp.Or(u.Picture, "0")}, {Name: "description", Value: u.Description},
 		{Name: "mailformat", Value: u.MailFormat}, {Name: "maildigest", Value: u.MailDigest},
 		{Name: "maildisplay", Value: u.MailDisplay}, {Name: "wwwroot", Value: m.wwwroot.String()},
-		{Name: "session.gc_maxlifetime", Value: "1440"}, {Name: "myhosts", Value: mnet.Array{}},
-	}, nil
+		{Name: "session.gc_maxlifetime", Value: "1440"},
+	}
+	if len(u.Icon) > 0 {
+		profile = append(profile, mnet.Member{Name: "_mnet_userpicture_timemodified", Value: unixText(u.IconTime)},
+			mnet.Member{Name: "_mnet_userpicture_mimetype", Value: http.DetectContentType(u.Icon)})
+	}
+	return append(profile, mnet.Member{Name: "myhosts", Value: mnet.Array{}}), nil
 }
 
 func updateEnrolments(_ context.Context, _ *mnetPeer, params []mnet.Value) (mnet.Value, error) {
@@ -164,10 +170,11 @@ func (m *mnetSite) fetchUserImage(_ context.Context, _ *mnetPeer, params []mnet.
 	if len(params) < 1 {
 		return nil, errMissingParameters
 	}
-	if _, ok := m.users.byName(mnet.Text(params[0]), localHostID); !ok {
+	u, ok := m.users.byName(mnet.Text(params[0]), localHostID)
+	if !ok {
 		return false, nil
 	}
-	return mnet.Array{}, nil // nobody has a picture
+	return iconStruct(&u), nil
 }
 
 func (m *mnetSite) fetchThemeInfo(context.Context, *mnetPeer, []mnet.Value) (mnet.Value, error) {

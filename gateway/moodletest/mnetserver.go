@@ -53,25 +53,32 @@ type message struct {
 	encrypted bool
 	signed    bool
 	verified  bool
+	keys      []*mnet.Key
 	key       *mnet.Key // the one it was sealed for
+	call      Call
 }
+
+// pushKey reports whether the caller used an old key of ours.
+func (msg *message) pushKey() bool { return msg.key != msg.keys[0] }
 
 // serveRPC is /mnet/xmlrpc/server.php of a 4.5 site in dispatcher mode strict.
 // It answers as that does: signed if the request was, sealed if the request
-// was, and without a look at timestamps or repetitions. What it leaves out is
-// the key refresh of a caller whose signature does not fit.
+// was, and without a look at timestamps or repetitions.
 func (m *mnetSite) serveRPC(w http.ResponseWriter, r *http.Request) {
+	m.ready(r.Context())
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mnet.MaxBody))
 	if err != nil {
 		m.plainError(w, "The request could not be read.")
 		return
 	}
-	msg := &message{key: m.keys[0]}
+	keys := m.keys.all()
+	msg := &message{keys: keys, key: keys[0]}
 	doc, ok := m.answer(r.Context(), msg, body)
 	if !ok {
 		m.plainError(w, "Exception - Call to a member function method() on false")
 		return
 	}
+	m.note(msg.call)
 	if msg.signed {
 		doc, err = mnet.Sign(doc, msg.key, m.wwwroot, m.now())
 	}
@@ -95,7 +102,9 @@ func (m *mnetSite) plainError(w http.ResponseWriter, text string) {
 	q.write(http.StatusNotFound, "error.html", map[string]any{"Heading": "Error", "Message": text})
 }
 
-func fault(code int, text string) []byte {
+// fault returns the document of a fault and notes it.
+func (msg *message) fault(code int, text string) []byte {
+	msg.call.Fault = code
 	return mnet.EncodeFault(&mnet.Fault{Code: code, String: text})
 }
 
@@ -103,52 +112,79 @@ func fault(code int, text string) []byte {
 // answer; ok is false for what is no message at all.
 func (m *mnetSite) answer(ctx context.Context, msg *message, body []byte) (doc []byte, ok bool) {
 	plain := body
-	if sealed, err := mnet.ParseSealed(body); err == nil {
-		if msg.caller = m.peerNamed(sealed.Wwwroot); msg.caller == nil {
-			return fault(0, textUnknownPeer), true
+	if sealed := parseEnvelope(body); sealed.encrypted() {
+		msg.call.Peer = sealed.wwwroot
+		if msg.caller = m.peerNamed(sealed.wwwroot); msg.caller == nil {
+			return msg.fault(0, textUnknownPeer), true
 		}
-		opened, err := sealed.Open(m.keys...)
+		data, key := sealed.ciphertexts()
+		opened, err := mnet.OpenCiphertexts(data, key, msg.keys...)
 		if err != nil {
-			return fault(mnet.FaultNotOpened, textNotOpened), true
+			return msg.fault(mnet.FaultNotOpened, textNotOpened), true
 		}
-		msg.encrypted, msg.key, plain = true, m.keys[opened.Key], opened.Plaintext
+		msg.encrypted, msg.key, plain = true, msg.keys[opened.Key], opened.Plaintext
 	}
-	if signed, err := mnet.ParseSigned(plain); err == nil {
-		caller := m.peerNamed(signed.Wwwroot) // the inner name wins, compared with nothing
-		if caller == nil {
-			return fault(0, textUnknownPeer), true
+	if signed := parseEnvelope(plain); signed.signature != "" {
+		msg.signed, msg.call.Peer = true, signed.wwwroot
+		// The inner name wins, compared with nothing, unless nobody has it.
+		if caller := m.peerNamed(signed.wwwroot); caller != nil {
+			msg.caller = caller
 		}
-		msg.signed, msg.caller, plain = true, caller, signed.Payload
-		certificate, err := caller.pinned(ctx, m.client)
-		msg.verified = err == nil && signed.Verify(certificate) == nil
+		plain = phpBase64(signed.object)
+		msg.verified = msg.caller != nil && m.verify(ctx, msg, plain, signed.signature)
 	}
-	if msg.key != m.keys[0] {
-		return fault(mnet.FaultNewKey, m.keys[0].Certificate().PEM()), true
+	if msg.pushKey() {
+		return msg.fault(mnet.FaultNewKey, msg.keys[0].Certificate().PEM()), true
 	}
 	method, params, err := mnet.DecodeCall(plain)
 	if err != nil {
 		return nil, false
 	}
+	msg.call.Method, msg.call.Params = method, params
 	if !(msg.encrypted && msg.verified) && method != "system/keyswap" {
 		switch {
 		case !msg.encrypted:
-			return fault(mnet.FaultPlaintext, textTransport), true
+			return msg.fault(mnet.FaultPlaintext, textTransport), true
 		case !msg.signed:
-			return fault(mnet.FaultNotSigned, textNotSigned), true
+			return msg.fault(mnet.FaultNotSigned, textNotSigned), true
 		}
-		return fault(mnet.FaultBadSignature, textBadSignature), true
+		return msg.fault(mnet.FaultBadSignature, textBadSignature), true
 	}
 	v, err := m.dispatch(ctx, msg.caller, method, params)
 	var refused *mnet.Fault
 	switch {
 	case errors.As(err, &refused):
-		return mnet.EncodeFault(refused), true
+		return msg.fault(refused.Code, refused.String), true
 	case errors.Is(err, errMissingParameters):
+		msg.call.Fault = mnet.FaultParameters
 		return []byte(missingParameters), true
 	case err != nil:
-		return fault(0, err.Error()), true
+		return msg.fault(0, err.Error()), true
 	}
 	return mnet.EncodeResponse(v), true
+}
+
+// verify reports whether the caller signed the payload. If the known key does
+// not fit, the caller is asked which it has now; if that is another one, any call
+// makes its server hand it over (section 3.4), unless the caller is about to be told
+// of a new key of ours: else two sites with new keys would never stop.
+func (m *mnetSite) verify(ctx context.Context, msg *message, payload []byte, signature string) bool {
+	known, err := msg.caller.pinned(ctx, m.client)
+	if err != nil {
+		return false
+	}
+	if verifies(payload, signature, known) {
+		return true
+	}
+	current, err := m.keyswap(ctx, msg.caller.Wwwroot.String(), msg.caller.Application)
+	if err == nil && current.Fingerprint() == known.Fingerprint() || msg.pushKey() {
+		return false
+	}
+	if _, err := m.call(ctx, msg.caller, "system/listServices"); err != nil {
+		return false
+	}
+	known, err = msg.caller.pinned(ctx, m.client)
+	return err == nil && verifies(payload, signature, known)
 }
 
 var methodName = regexp.MustCompile(`^[A-Za-z0-9]+/[A-Za-z0-9/_.-]+(\.php/)?[A-Za-z0-9_-]+$`)
@@ -173,7 +209,7 @@ func (m *mnetSite) dispatch(ctx context.Context, caller *mnetPeer, method string
 	}
 	switch method {
 	case "system/keyswap":
-		return m.keys[0].Certificate().PEM(), nil
+		return m.keys.current().Certificate().PEM(), nil
 	case "system/listServices":
 		return listServices(caller), nil
 	case "system/listMethods":

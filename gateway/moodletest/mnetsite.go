@@ -23,13 +23,16 @@ import (
 // its table mnet_session.
 type mnetSite struct {
 	*site
-	keys    []*mnet.Key // the current one, then the archived ones
-	peers   []*mnetPeer
+	keys    keyring
 	methods map[string]rpcMethod
 
-	mu   sync.Mutex
-	rows []mnetSession
+	mu    sync.Mutex
+	peers []*mnetPeer // replaced, never changed
+	rows  []mnetSession
 }
+
+// keyHistory is how many old keys a Moodle keeps.
+const keyHistory = 3
 
 // mnetPeer is a row of mnet_host.
 type mnetPeer struct {
@@ -61,37 +64,65 @@ func newMNetSite(st *site, key *mnet.Key, peers []*gateway.Peer) (*mnetSite, err
 	if !key.Certificate().Names(st.wwwroot) {
 		return nil, fmt.Errorf("the key's certificate names another site than %s", st.wwwroot)
 	}
-	m := &mnetSite{site: st, keys: []*mnet.Key{key}, methods: map[string]rpcMethod{}}
-	next := int64(3)
+	m := &mnetSite{
+		site: st, methods: map[string]rpcMethod{},
+		keys: keyring{keys: []*mnet.Key{key}, history: keyHistory},
+	}
 	for _, p := range peers {
-		row := &mnetPeer{Peer: *p, id: cmp.Or(int64(p.HostID), next), certificate: p.Certificate}
-		row.Application = cmp.Or(p.Application, gateway.Moodle)
-		if p.Publish == nil && p.Subscribe == nil {
-			row.Publish = []string{gateway.ServiceSSOIDP, gateway.ServiceSSOSP}
-			row.Subscribe = row.Publish
+		if _, err := m.addPeer(p, p.Certificate); err != nil {
+			return nil, err
 		}
-		if other := m.peerID(row.id); other != nil {
-			return nil, fmt.Errorf("host id %d names both %s and %s", row.id, other.Wwwroot, row.Wwwroot)
-		}
-		next = max(next, row.id) + 1
-		m.peers = append(m.peers, row)
 	}
 	st.mux.HandleFunc("/mnet/publickey.php", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		io.WriteString(w, m.keys[0].Certificate().PEM())
+		io.WriteString(w, m.keys.current().Certificate().PEM())
 	})
 	st.mux.HandleFunc("/mnet/xmlrpc/server.php", m.serveRPC)
 	return m, nil
 }
 
+// addPeer inserts a row of mnet_host.
+func (m *mnetSite) addPeer(p *gateway.Peer, certificate *gateway.Certificate) (*mnetPeer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := int64(3)
+	for _, other := range m.peers {
+		next = max(next, other.id+1)
+	}
+	row := &mnetPeer{Peer: *p, id: cmp.Or(int64(p.HostID), next), certificate: certificate}
+	row.Application = cmp.Or(p.Application, gateway.Moodle)
+	if p.Publish == nil && p.Subscribe == nil {
+		row.Publish = []string{gateway.ServiceSSOIDP, gateway.ServiceSSOSP}
+		row.Subscribe = row.Publish
+	}
+	for _, other := range m.peers {
+		switch {
+		case other.id == row.id:
+			return nil, fmt.Errorf("host id %d names both %s and %s", row.id, other.Wwwroot, row.Wwwroot)
+		case other.Wwwroot == row.Wwwroot:
+			return nil, fmt.Errorf("%s is a peer already", row.Wwwroot)
+		}
+	}
+	m.peers = append(slices.Clip(m.peers), row)
+	return row, nil
+}
+
 // ArchiveKey makes key the site's current one and keeps the former one for
-// messages of peers that have not heard of it. It must not be called while
-// requests are served, and only on a site with MNet.
-func (st *site) ArchiveKey(key *mnet.Key) { st.mnet.keys = slices.Insert(st.mnet.keys, 0, key) }
+// messages of peers that have not heard of it; of those the last three are
+// kept. It is for sites with MNet alone.
+func (st *site) ArchiveKey(key *mnet.Key) { st.mnet.keys.archive(key) }
+
+// hosts returns the peers there are now.
+func (m *mnetSite) hosts() []*mnetPeer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.peers
+}
 
 func (m *mnetSite) peer(match func(*mnetPeer) bool) *mnetPeer {
-	if i := slices.IndexFunc(m.peers, match); i >= 0 {
-		return m.peers[i]
+	peers := m.hosts()
+	if i := slices.IndexFunc(peers, match); i >= 0 {
+		return peers[i]
 	}
 	return nil
 }

@@ -57,3 +57,12 @@ I am told that this may be the first fault anybody has found in a programme for 
 		}},
 	}}
 }
+
+// SampleCourses are the courses of the demo's forum.
+func SampleCourses() []Course {
+	return []Course{
+		{ID: 2, FullName: sampleCourse, ShortName: "ENGINE", Summary: "How to command a machine that is not built yet.", Category: "Calculation"},
+		{ID: 3, FullName: "Numbers of Bernoulli", ShortName: "BERNOULLI", Category: "Calculation"},
+		{ID: 4, FullName: "The Difference Engine", ShortName: "DIFFERENCE", Category: "Calculation", Hidden: true},
+	}
+}

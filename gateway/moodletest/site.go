@@ -44,6 +44,7 @@ type site struct {
 	mfaCode string
 	mux     *http.ServeMux
 	mnet    *mnetSite // nil for a site without MNet
+	endpoint
 
 	seed  maphash.Seed
 	locks [64]sync.Mutex // Moodle lets one request at a time have a session

@@ -18,6 +18,11 @@ type User struct {
 	gateway.User
 	Password string // in the clear: accounts of a stand-in are nobody's
 	Admin    bool
+
+	// Icon is the picture of who has one, PNG or JPEG, and IconTime when it
+	// was uploaded.
+	Icon     []byte
+	IconTime time.Time
 }
 
 // FullName returns first and last name as Moodle shows them.
@@ -59,6 +64,9 @@ func (t *users) add(u User) (User, error) {
 	u.Auth = cmp.Or(u.Auth, "manual")
 	u.Lang = cmp.Or(u.Lang, "en")
 	u.Timezone = cmp.Or(u.Timezone, "99")
+	if len(u.Icon) > 0 {
+		u.Picture = cmp.Or(u.Picture, "1")
+	}
 	u.Picture = cmp.Or(u.Picture, "0")
 	u.MailFormat = cmp.Or(u.MailFormat, "1")
 	u.MailDigest = cmp.Or(u.MailDigest, "0")
