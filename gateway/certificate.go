@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -105,10 +106,13 @@ func (c *Certificate) PEM() string {
 // Moodle, its first 64 bytes from others. Show it quoted.
 func (c *Certificate) Name() string { return cmp.Or(c.altName, c.commonName) }
 
-// Names reports whether the certificate's subject names w by Moodle's rule
-// (protocol page, section 2): a subjectAltName inside the subject must equal
-// the wwwroot, and the common name its first 64 bytes.
-func (c *Certificate) Names(w Wwwroot) bool {
-	s := w.String()
-	return (c.altName == "" || c.altName == s) && c.commonName == s[:min(len(s), 64)]
+// Names reports whether the certificate's subject names one of the wwwroots by
+// Moodle's rule (protocol page, section 2): a subjectAltName inside the subject
+// must equal the wwwroot, and the common name its first 64 bytes. A Moodle that
+// moves keeps its certificate, with its old name, until that expires.
+func (c *Certificate) Names(wwwroots ...Wwwroot) bool {
+	return slices.ContainsFunc(wwwroots, func(w Wwwroot) bool {
+		s := w.String()
+		return (c.altName == "" || c.altName == s) && c.commonName == s[:min(len(s), 64)]
+	})
 }

@@ -12,6 +12,22 @@ type Query struct {
 	Hostwwwroot string // the peer's wwwroot, in any spelling
 	HostID      string // or its number in Moodle's mnet_host table
 	Wantsurl    string // the page that is wanted there
+	Hub         string // not empty: a hub takes us for the learner's home
+}
+
+// FromHub ends a jump link that takes a remote learner home. A home that does
+// not know them as its own sends them nowhere else: two sites that each take
+// the other for the home would have a browser run in circles.
+const FromHub = "&hub=1"
+
+// JumpLink returns the address at home, a site of the given kind, that takes
+// its learner to a page of site, logged in (protocol page, section 7): the
+// link that a forum mail carries. The page's fragment travels inside wantsurl,
+// escaped, and survives every redirect on the way.
+func JumpLink(home Wwwroot, application Application, site Wwwroot, page Target) string {
+	return home.String() + application.JumpPath() +
+		"?hostwwwroot=" + url.QueryEscape(site.String()) +
+		"&wantsurl=" + url.QueryEscape(page.String())
 }
 
 // maxQuery is the longest query of a jump, in bytes. A wantsurl of 2,048
@@ -31,7 +47,7 @@ func ParseQuery(raw string) (Query, Rule) {
 	}
 	var q Query
 	var wr string
-	var seen [4]bool
+	var seen [5]bool
 	for pair := range strings.SplitSeq(raw, "&") {
 		key, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(key)
@@ -47,8 +63,10 @@ func ParseQuery(raw string) (Query, Rule) {
 			i, field = 1, &q.HostID
 		case "wantsurl":
 			i, field = 2, &q.Wantsurl
+		case "hub":
+			i, field = 3, &q.Hub
 		case "wr":
-			i, field = 3, &wr
+			i, field = 4, &wr
 		default:
 			continue
 		}
@@ -84,6 +102,17 @@ func Decide(l *Allowlist, q Query) Decision {
 	}
 	target, rule := ParseTarget(peer, q.Wantsurl)
 	return Decision{Allow: target.url != "", Rule: rule, Peer: peer, Target: target}
+}
+
+// DecideAt is Decide at a site. A link that names no peer, but the site itself,
+// leads to a page of its own: a forum may have become a part of its home.
+func DecideAt(own, peers *Allowlist, q Query) (d Decision, itself bool) {
+	if d = Decide(peers, q); d.Rule == RulePeerUnknown {
+		if o := Decide(own, q); o.Peer != nil {
+			return o, true
+		}
+	}
+	return d, false
 }
 
 func (l *Allowlist) lookup(q Query) (*Peer, Rule) {

@@ -28,6 +28,7 @@ func TestParseQuery(t *testing.T) {
 		{"a host id", "hostid=3&wantsurl=/x", gateway.Query{HostID: "3", Wantsurl: "/x"}, "ok"},
 		{"a semicolon is a letter, as in PHP", "wantsurl=/x;y&hostid=3", gateway.Query{HostID: "3", Wantsurl: "/x;y"}, "ok"},
 		{"an unknown parameter is ignored, broken or not", "remoteurl=1&x=%zz&hostid=3&%zz=1", gateway.Query{HostID: "3"}, "ok"},
+		{"a hub sends a learner home", "hostwwwroot=https://sp.test&wantsurl=/x" + gateway.FromHub, gateway.Query{Hostwwwroot: "https://sp.test", Wantsurl: "/x", Hub: "1"}, "ok"},
 		{"a Mahara's link", "wr=https://sp.test&ins=4", gateway.Query{Hostwwwroot: "https://sp.test"}, "ok"},
 		{"a Mahara's link with a page", "wr=https%3A%2F%2Fsp.test&ins=4&wantsurl=view%2Fview.php%3Fid%3D3",
 			gateway.Query{Hostwwwroot: "https://sp.test", Wantsurl: "view/view.php?id=3"}, "ok"},
@@ -90,6 +91,32 @@ func TestDecide(t *testing.T) {
 				t.Errorf("Decide(%+v) = %v %q by %s, want %q by %s", test.query, d.Allow, d.Target.URL(), d.Rule, test.url, test.rule)
 			}
 		})
+	}
+}
+
+func TestAJumpLinkDecidesToItsPage(t *testing.T) {
+	forum := &gateway.Peer{
+		Wwwroot: wwwroot(t, "https://forum.test:8443/moodle"), Application: gateway.Moodle,
+		Publish: []string{gateway.ServiceSSOIDP}, Subscribe: []string{gateway.ServiceSSOSP},
+	}
+	peers := allowlist(t, forum)
+	for application, path := range map[gateway.Application]string{gateway.Moodle: "/auth/mnet/jump.php", gateway.Mahara: "/auth/xmlrpc/jump.php"} {
+		home := wwwroot(t, "https://home.test")
+		for _, page := range []string{"/", "/mod/forum/discuss.php?d=1&parent=2#p3", "/a%20b?x[]=1&y=%23+&z=100%25#%C3%A4"} {
+			target, rule := gateway.ParseTarget(forum, page)
+			if target.URL() == "" {
+				t.Fatal(rule)
+			}
+			link := gateway.JumpLink(home, application, forum.Wwwroot, target)
+			query, ok := strings.CutPrefix(link, "https://home.test"+path+"?")
+			if !ok {
+				t.Fatalf("link %s", link)
+			}
+			q, rule := gateway.ParseQuery(query)
+			if d := gateway.Decide(peers, q); rule != gateway.RuleOK || d.Target.URL() != "https://forum.test:8443/moodle"+page {
+				t.Errorf("%s decides to %q by %s", link, d.Target.URL(), d.Rule)
+			}
+		}
 	}
 }
 

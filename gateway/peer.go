@@ -61,6 +61,15 @@ type Peer struct {
 	Publish   []string
 	Subscribe []string
 
+	// Roam says which of our own users may jump to the peer; Access, which of
+	// the peer's users may use our site.
+	Roam   Access
+	Access Access
+
+	// Export names the fields of ProfileFields that the peer learns about a
+	// user; nil for all.
+	Export []string
+
 	// Certificate is pinned by the configuration; if it is nil, Fingerprint
 	// says which one to accept, and if that is zero too, the first one
 	// fetched over a safe connection is pinned.
@@ -82,6 +91,24 @@ func (p *Peer) Publishes(service string) bool { return slices.Contains(p.Publish
 // Subscribes reports whether we may call the peer's methods of service.
 func (p *Peer) Subscribes(service string) bool { return slices.Contains(p.Subscribe, service) }
 
+// ProfileFields are the fields of a user that Moodle sends to a peer unless an
+// administrator chooses others, in the order in which it sends them (protocol
+// page, section 6). A username, names and a mail address always travel.
+var ProfileFields = []string{
+	"city", "country", "lang", "timezone", "description", "mailformat", "maildigest", "maildisplay", "picture",
+}
+
+// Exports reports whether the peer learns a field of ProfileFields.
+func (p *Peer) Exports(field string) bool {
+	return p.Export == nil || slices.Contains(p.Export, field)
+}
+
+// Names returns the wwwroot and then the aliases.
+func (p *Peer) Names() []Wwwroot { return append([]Wwwroot{p.Wwwroot}, p.Aliases...) }
+
+// Is reports whether w is the peer's wwwroot or an alias.
+func (p *Peer) Is(w Wwwroot) bool { return w == p.Wwwroot || slices.Contains(p.Aliases, w) }
+
 // Allowlist holds the peers of one site. It does not change once made.
 type Allowlist struct {
 	peers  []*Peer
@@ -94,7 +121,7 @@ type Allowlist struct {
 func NewAllowlist(peers ...*Peer) (*Allowlist, error) {
 	l := &Allowlist{peers: peers, byName: map[string]*Peer{}, byID: map[int]*Peer{}}
 	for _, p := range peers {
-		for _, name := range append([]Wwwroot{p.Wwwroot}, p.Aliases...) {
+		for _, name := range p.Names() {
 			if other, taken := l.byName[name.String()]; taken {
 				return nil, fmt.Errorf("%s names both %s and %s", name, other.Wwwroot, p.Wwwroot)
 			}
@@ -109,6 +136,20 @@ func NewAllowlist(peers ...*Peer) (*Allowlist, error) {
 		l.byID[p.HostID] = p
 	}
 	return l, nil
+}
+
+// OwnSite returns a list of the site itself alone, as the forum of links that
+// name it by its wwwroot or an alias.
+func OwnSite(site Wwwroot, aliases ...Wwwroot) *Allowlist {
+	p := &Peer{
+		Wwwroot: site, Aliases: aliases, Application: Moodle,
+		Publish: []string{ServiceSSOIDP}, Subscribe: []string{ServiceSSOSP},
+	}
+	l := &Allowlist{peers: []*Peer{p}, byName: map[string]*Peer{}}
+	for _, name := range p.Names() {
+		l.byName[name.String()] = p
+	}
+	return l
 }
 
 // Closed returns the allowlist of a site where MNet is switched off: it knows

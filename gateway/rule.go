@@ -53,12 +53,14 @@ const (
 
 // Rules that refuse a user.
 const (
-	RuleUserRemote     Rule = "user-remote"     // the account lives at another home
-	RuleUserLoginAs    Rule = "user-login-as"   // an administrator as somebody else
-	RuleUserSuspended  Rule = "user-suspended"  //
-	RuleUserDeleted    Rule = "user-deleted"    //
-	RuleUserIncomplete Rule = "user-incomplete" // no first name, last name or mail address: peers refuse such users
-	RuleUserUsername   Rule = "user-username"   // an account of a login provider without a name that a Moodle user could have
+	RuleUserRemote     Rule = "user-remote"      // the account lives at another home
+	RuleUserLoginAs    Rule = "user-login-as"    // an administrator as somebody else
+	RuleUserSuspended  Rule = "user-suspended"   //
+	RuleUserDeleted    Rule = "user-deleted"     //
+	RuleUserIncomplete Rule = "user-incomplete"  // no first name, last name or mail address: peers refuse such users
+	RuleUserNotAllowed Rule = "user-not-allowed" // the configuration does not let this user jump to this peer
+	RuleUserAccess     Rule = "user-access"      // the configuration does not let this user of that home use our site
+	RuleUserUsername   Rule = "user-username"    // an account of a login provider without a name that a Moodle user could have
 )
 
 // Rules that refuse a login at an OpenID provider.

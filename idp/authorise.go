@@ -30,7 +30,7 @@ func (p *Provider) Methods() []mnet.Method {
 func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
 	token, userAgent := call.Param(0), call.Param(1)
 	grant, err := p.Store.Redeem(ctx, call.Nonce, token, store.Redeemer{
-		Peer: call.Peer.Wwwroot, UserAgent: userAgent, Life: p.SessionTimeout,
+		Peer: call.Peer.Wwwroot, Aliases: call.Peer.Aliases, UserAgent: userAgent, Life: p.SessionTimeout,
 	})
 	switch {
 	case errors.Is(err, store.ErrReplayed):
@@ -48,7 +48,7 @@ func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Val
 	case err != nil:
 		return nil, err
 	}
-	return p.userStruct(grant.User, grant.Picture), nil
+	return p.userStruct(call.Peer, grant.User, grant.Picture), nil
 }
 
 // noSession and timedOut are the faults of user_authorise (protocol page,
@@ -66,7 +66,7 @@ func timedOut(reason string) *mnet.Fault {
 // its time, and fetched if the peer's copy is older. Moodle does not tell when a
 // picture was taken up, so that is when it was first seen here; nor its type,
 // which is that of all pictures in Moodle 2.0 and later, and which peers ignore.
-func (p *Provider) userStruct(u gateway.User, picture store.Picture) mnet.Struct {
+func (p *Provider) userStruct(peer *gateway.Peer, u gateway.User, picture store.Picture) mnet.Struct {
 	s := mnet.Struct{
 		{Name: "auth", Value: "mnet"},
 		{Name: "username", Value: u.Username},
@@ -87,14 +87,14 @@ func (p *Provider) userStruct(u gateway.User, picture store.Picture) mnet.Struct
 	} {
 		// An identity source that does not know a field must not blank
 		// it at the peer.
-		if m.Value != "" {
+		if m.Value != "" && peer.Exports(m.Name) {
 			s = append(s, m)
 		}
 	}
 	s = append(s,
 		mnet.Member{Name: "wwwroot", Value: p.Site.String()},
 		mnet.Member{Name: "session.gc_maxlifetime", Value: strconv.Itoa(int(p.SessionTimeout / time.Second))})
-	if picture.UserID != 0 {
+	if picture.UserID != 0 && peer.Exports("picture") {
 		s = append(s,
 			mnet.Member{Name: "_mnet_userpicture_timemodified", Value: strconv.FormatInt(picture.Since.Unix(), 10)},
 			mnet.Member{Name: "_mnet_userpicture_mimetype", Value: "image/png"})

@@ -21,9 +21,15 @@ type Guard struct {
 }
 
 // NewGuard returns the guard of a site's Moodle.
-func NewGuard(site gateway.Wwwroot, peers *gateway.Allowlist) *Guard {
-	return &Guard{&Provider{Options: Options{Site: site, Peers: peers}}}
+func NewGuard(site gateway.Wwwroot, peers *gateway.Allowlist, aliases ...gateway.Wwwroot) *Guard {
+	return &Guard{&Provider{
+		Options: Options{Site: site, Aliases: aliases, Peers: peers},
+		own:     gateway.OwnSite(site, aliases...),
+	}}
 }
+
+// Forward is Provider.Forward.
+func (g *Guard) Forward(r *http.Request) Answer { return g.provider.Forward(r) }
 
 // Jump answers a GET or HEAD of the jump address. If Moodle has to carry the
 // jump out, target is the path and query to ask it for: the peer and the page
@@ -97,7 +103,9 @@ func (g *Guard) token(a Answer, location string) (string, error) {
 	if !wellFormedToken.MatchString(token) {
 		return "", errors.New("the token is malformed")
 	}
-	if idp, err := url.QueryUnescape(idp); err != nil || idp != g.provider.Site.String() {
+	// A Moodle that has moved goes on using its old name until its key is renewed
+	// (source: mnet/environment.php).
+	if idp, err := url.QueryUnescape(idp); err != nil || g.provider.own.Exact(idp) == nil {
 		return "", fmt.Errorf("idp is not %s", g.provider.Site)
 	}
 	if wantsurl, err := url.QueryUnescape(wantsurl); err != nil || wantsurl != a.Target.String() {

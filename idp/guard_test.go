@@ -225,3 +225,27 @@ func FuzzGuardedLocation(f *testing.F) {
 		}
 	})
 }
+
+func TestAGuardKnowsTheSiteByItsOldNames(t *testing.T) {
+	peers, err := gateway.NewAllowlist(moodlePeer(t, "https://sp.test", 3, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := idp.NewGuard(wwwroot(t, "https://home.test"), peers, wwwroot(t, "http://old.test"))
+	// Moodle has moved, and its MNet does not know yet.
+	for site, lands := range map[string]bool{"https://home.test": true, "http://old.test": true, "https://old.test": false, "https://home.test/": false} {
+		a, _ := g.Jump(jumpRequest("GET", "hostid=3&wantsurl=/x"))
+		a = g.Check(a, &http.Response{StatusCode: 303, Header: http.Header{
+			"Location": {"https://sp.test/auth/mnet/land.php?token=" + goodToken + "&idp=" + site + "&wantsurl=%2Fx"},
+		}})
+		if a.Landing != lands || lands && !strings.Contains(a.Location, "&idp=https://home.test&") {
+			t.Errorf("idp %s: %+v", site, a)
+		}
+	}
+	if a, target := g.Jump(jumpRequest("GET", "hostwwwroot=old.test&wantsurl=/x")); target != "" || a.Outcome != idp.OutcomeOwn || a.Location != "https://home.test/x" {
+		t.Errorf("a link to the site itself: %+v, %q", a, target)
+	}
+	if a := g.Forward(jumpRequest("GET", "hostid=3&wantsurl=/x")); a.Location != "https://home.test/auth/mnet/jump.php?hostwwwroot=https%3A%2F%2Fsp.test&wantsurl=%2Fx" {
+		t.Errorf("forwarded: %+v", a)
+	}
+}

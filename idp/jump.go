@@ -35,9 +35,8 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 	if !who.LoggedIn() {
 		return p.remember(w, r, a, session, who)
 	}
-	a.Username = who.User.Username
-	if rule := who.Standing(); rule != gateway.RuleOK {
-		return a.refuse(rule)
+	if a = p.admit(a, who); a.Refused || a.Location != "" {
+		return a
 	}
 	token, err := p.Store.Mint(r.Context(), p.grant(r, a, session, who))
 	if err != nil {
@@ -48,7 +47,7 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 }
 
 // ask decides what a request asks for, whoever makes it. The Answer is final if
-// it refuses, and to a HEAD.
+// it refuses or leads to a page of our own, and to a HEAD.
 func (p *Provider) ask(r *http.Request) (a Answer, final bool) {
 	query, rule := gateway.ParseQuery(r.URL.RawQuery)
 	if rule != gateway.RuleOK {
@@ -58,7 +57,7 @@ func (p *Provider) ask(r *http.Request) (a Answer, final bool) {
 	if !a.Refused && !navigation(r) {
 		a = a.refuse(gateway.RuleNotNavigation)
 	}
-	return a, a.Refused || r.Method == http.MethodHead
+	return a, a.Refused || a.Location != "" || r.Method == http.MethodHead
 }
 
 // remember keeps a jump until its learner has logged in, and sends them to

@@ -35,9 +35,8 @@ func (p *Provider) jumpByLogin(w http.ResponseWriter, r *http.Request, a Answer)
 // The session at home from which they leave is their login with us.
 func (p *Provider) vouch(r *http.Request, a Answer, login string, user gateway.User) Answer {
 	who := gateway.Identity{User: user}
-	a.Username = user.Username
-	if rule := who.Standing(); rule != gateway.RuleOK {
-		return a.refuse(rule)
+	if a = p.admit(a, who); a.Refused || a.Location != "" {
+		return a
 	}
 	token, err := p.Store.Mint(r.Context(), p.grant(r, a, login, who))
 	if err != nil {

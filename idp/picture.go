@@ -9,8 +9,8 @@ import (
 )
 
 // fetchUserImage hands out a learner's picture in both sizes, as the Moodle
-// behind shows it to everybody: an empty array if there is none, false if the
-// caller has nothing to do with the learner.
+// behind shows it to everybody: an empty array if there is none or the peer is
+// not to be told, false if the caller has nothing to do with the learner.
 func (p *Provider) fetchUserImage(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
 	username := call.Param(0)
 	theirs, err := p.theirs(ctx, call, username)
@@ -25,7 +25,7 @@ func (p *Provider) fetchUserImage(ctx context.Context, call *mnet.Call) (mnet.Va
 	if err != nil {
 		return nil, err
 	}
-	if known.UserID == 0 || p.Behind == nil {
+	if known.UserID == 0 || p.Behind == nil || !call.Peer.Exports("picture") {
 		return mnet.Array{}, nil
 	}
 	var answer mnet.Struct

@@ -31,9 +31,11 @@ type forgetter interface {
 // Options says what a Provider works with.
 type Options struct {
 	Site           gateway.Wwwroot
+	Aliases        []gateway.Wwwroot // other names of the site: accepted, never emitted
 	Peers          *gateway.Allowlist
-	Source         Source  // nil with OpenID
-	OpenID         *OpenID // vouches for the learners instead of Moodle; nil for none
+	Roam           gateway.Access // which users may jump at all
+	Source         Source         // nil with OpenID
+	OpenID         *OpenID        // vouches for the learners instead of Moodle; nil for none
 	Store          *store.Site
 	Browsers       *store.Sessions                  // our own sessions, which hold pending jumps
 	Cookie         string                           // name of Moodle's session cookie
@@ -56,14 +58,16 @@ type Options struct {
 type Provider struct {
 	Options
 	browserCookie string
-	loginCookie   string    // of logins at the OpenID provider
-	forgetter     forgetter // nil if the source remembers nothing
+	loginCookie   string             // of logins at the OpenID provider
+	forgetter     forgetter          // nil if the source remembers nothing
+	own           *gateway.Allowlist // the site itself, for links that name it as their forum
 }
 
 // New returns the identity provider of a site.
 func New(o Options) *Provider {
 	p := &Provider{Options: o, browserCookie: o.Site.CookieName("browser"), loginCookie: o.Site.CookieName("login")}
 	p.forgetter, _ = o.Source.(forgetter)
+	p.own = gateway.OwnSite(o.Site, o.Aliases...)
 	return p
 }
 
@@ -73,6 +77,7 @@ func New(o Options) *Provider {
 type Answer struct {
 	Location string // answer with a 303 to it; empty for a page
 	Landing  bool   // Location is a peer's landing address, not our login page
+	Outcome  string // what else Location is: OutcomeHome, OutcomeOwn or OutcomeMoved
 
 	Rule     gateway.Rule   // what decided
 	Refused  bool           // Rule refused
@@ -80,6 +85,7 @@ type Answer struct {
 	Target   gateway.Target // zero if refused
 	Wantsurl string         // as it came, for the record
 	Username string         // of who is logged in, if that was asked
+	Home     *gateway.Peer  // of a remote learner, if it is a peer
 	Err      error          // Redis, Moodle or the OpenID provider could not be asked
 
 	// Cause says, for the record, why a login at the OpenID provider was
@@ -94,6 +100,8 @@ type Answer struct {
 	// OtherCookie is a cookie that looks like Moodle's session cookie, where
 	// the one that is configured is missing.
 	OtherCookie string
+
+	fromHub bool // a hub takes us for the learner's home
 }
 
 func (a Answer) refuse(rule gateway.Rule) Answer {
@@ -106,8 +114,13 @@ func (p *Provider) browser(r *http.Request, session string) moodle.Browser {
 	return moodle.Browser{Session: session, Addr: p.Client(r), UserAgent: r.UserAgent()}
 }
 
-// decide makes an Answer of a decision.
+// decide makes an Answer of a decision. It has a Location already if the link
+// leads to a page of our own, at which anybody may look.
 func (p *Provider) decide(query gateway.Query) Answer {
-	d := gateway.Decide(p.Peers, query)
-	return Answer{Rule: d.Rule, Refused: !d.Allow, Peer: d.Peer, Target: d.Target, Wantsurl: query.Wantsurl}
+	d, itself := gateway.DecideAt(p.own, p.Peers, query)
+	a := Answer{Rule: d.Rule, Refused: !d.Allow, Peer: d.Peer, Target: d.Target, Wantsurl: query.Wantsurl, fromHub: query.Hub != ""}
+	if itself && d.Allow {
+		a.Outcome, a.Location = OutcomeOwn, d.Target.URL()
+	}
+	return a
 }

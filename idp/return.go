@@ -114,11 +114,8 @@ func (p *Provider) complete(w http.ResponseWriter, r *http.Request, browser *ses
 	login := loginMark(moodleSession)
 	// The allowlist may have changed since the jump was remembered.
 	a := p.decide(gateway.Query{Hostwwwroot: jump.Peer.String(), Wantsurl: jump.Wantsurl})
-	a.Username = who.User.Username
-	if rule := who.Standing(); !a.Refused && rule != gateway.RuleOK {
-		a = a.refuse(rule)
-	}
-	if a.Refused {
+	a = p.admit(a, who)
+	if a.Refused || a.Location != "" { // without a token
 		store.Drop(browser, jump.Jump, login)
 		if err := p.Browsers.Save(r, w, browser); err != nil {
 			return Answer{Err: err}, false

@@ -1,3 +1,5 @@
+// Package sp is the service-provider role: what a site does for learners
+// whose home is somewhere else.
 package sp
 
 import (
@@ -17,10 +19,11 @@ import (
 // is a JWT that the site signs for itself; it proves nothing about a person
 // and is only ever used to choose among the peers of the allowlist.
 type Homes struct {
-	Site  gateway.Wwwroot
-	Peers *gateway.Allowlist
-	Keys  func() [][32]byte // HS256: the first signs, all verify; the same for all gateways of the site
-	Now   func() time.Time
+	Site    gateway.Wwwroot
+	Aliases []gateway.Wwwroot // of the site: what it remembered under them holds
+	Peers   *gateway.Allowlist
+	Keys    func() [][32]byte // HS256: the first signs, all verify; the same for all gateways of the site
+	Now     func() time.Time
 }
 
 const (
@@ -56,7 +59,16 @@ var errNoHome = errors.New("no home is remembered")
 // Home returns the home that a request's cookie names, if the cookie is our
 // own, not expired, and the home is still a peer.
 func (h *Homes) Home(r *http.Request) (*gateway.Peer, error) {
-	cookie, err := r.Cookie(h.Site.CookieName("home"))
+	home, err := h.home(r, h.Site)
+	for i := 0; i < len(h.Aliases) && errors.Is(err, errNoHome); i++ {
+		home, err = h.home(r, h.Aliases[i])
+	}
+	return home, err
+}
+
+// home is Home for the cookie of the site under one of its names.
+func (h *Homes) home(r *http.Request, site gateway.Wwwroot) (*gateway.Peer, error) {
+	cookie, err := r.Cookie(site.CookieName("home"))
 	if err != nil {
 		return nil, errNoHome
 	}
@@ -64,7 +76,7 @@ func (h *Homes) Home(r *http.Request) (*gateway.Peer, error) {
 	_, err = jwt.ParseWithClaims(cookie.Value, &claims,
 		h.verificationKeys,
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
-		jwt.WithIssuer(h.Site.String()),
+		jwt.WithIssuer(site.String()),
 		jwt.WithAudience(homeAudience),
 		jwt.WithExpirationRequired(),
 		jwt.WithTimeFunc(h.Now))

@@ -24,35 +24,6 @@ func wwwroot(t testing.TB, s string) gateway.Wwwroot {
 	return w
 }
 
-func TestAJumpLinkDecidesToItsPage(t *testing.T) {
-	forum := &gateway.Peer{
-		Wwwroot: wwwroot(t, "https://forum.test:8443/moodle"), Application: gateway.Moodle,
-		Publish: []string{gateway.ServiceSSOIDP}, Subscribe: []string{gateway.ServiceSSOSP},
-	}
-	peers, err := gateway.NewAllowlist(forum)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for application, path := range map[gateway.Application]string{gateway.Moodle: "/auth/mnet/jump.php", gateway.Mahara: "/auth/xmlrpc/jump.php"} {
-		home := &gateway.Peer{Wwwroot: wwwroot(t, "https://home.test"), Application: application}
-		for _, page := range []string{"/", "/mod/forum/discuss.php?d=1&parent=2#p3", "/a%20b?x[]=1&y=%23+&z=100%25#%C3%A4"} {
-			target, rule := gateway.ParseTarget(forum, page)
-			if target.URL() == "" {
-				t.Fatal(rule)
-			}
-			link := sp.JumpLink(home, forum.Wwwroot, target)
-			query, ok := strings.CutPrefix(link, "https://home.test"+path+"?")
-			if !ok {
-				t.Fatalf("link %s", link)
-			}
-			q, rule := gateway.ParseQuery(query)
-			if d := gateway.Decide(peers, q); rule != gateway.RuleOK || d.Target.URL() != "https://forum.test:8443/moodle"+page {
-				t.Errorf("%s decides to %q by %s", link, d.Target.URL(), d.Rule)
-			}
-		}
-	}
-}
-
 // homes is a forum's memory of homes, at a time that stands still.
 func homes(t testing.TB, site string) *sp.Homes {
 	peers, err := gateway.NewAllowlist(
@@ -162,5 +133,41 @@ func TestAForgedHomeIsNotBelieved(t *testing.T) {
 				t.Errorf("home %v, %v", home, err)
 			}
 		})
+	}
+}
+
+func TestAHomeRememberedUnderAnOldNameIsRemembered(t *testing.T) {
+	before := homes(t, "http://forum.test")
+	cookie, err := before.Cookie(before.Peers.Find("https://home.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := homes(t, "https://forum.test")
+	r := httptest.NewRequest("GET", "https://forum.test/", nil)
+	r.AddCookie(cookie)
+	if home, err := after.Home(r); err == nil {
+		t.Errorf("without the alias: %v", home)
+	}
+	after.Aliases = []gateway.Wwwroot{wwwroot(t, "https://old.test"), wwwroot(t, "http://forum.test")}
+	if home, err := after.Home(r); err != nil || home.Wwwroot.String() != "https://home.test" {
+		t.Errorf("%v, %v", home, err)
+	}
+
+	// The home has moved too: what is remembered is its old name.
+	peers, err := gateway.NewAllowlist(&gateway.Peer{
+		Wwwroot: wwwroot(t, "https://new-home.test"), Aliases: []gateway.Wwwroot{wwwroot(t, "https://home.test")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after.Peers = peers
+	if home, err := after.Home(r); err != nil || home.Wwwroot.String() != "https://new-home.test" {
+		t.Errorf("a home that has moved: %v, %v", home, err)
+	}
+
+	// What is remembered now counts, and a bad one is not replaced by an old one.
+	r.AddCookie(&http.Cookie{Name: after.Site.CookieName("home"), Value: "x"})
+	if home, err := after.Home(r); err == nil {
+		t.Errorf("past a bad cookie: %v", home)
 	}
 }

@@ -7,11 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"jumpgate/gateway"
 	"jumpgate/idp"
 )
 
 // answer turns what became of a jump into the response, one log line and the
-// metrics. step says where it came from: "jump", "return" or "callback".
+// metrics. step says where it came from: "jump", "return", "callback" or "alias".
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, step string, a idp.Answer, start time.Time) {
 	outcome := "login"
 	switch {
@@ -20,7 +21,11 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 		writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
 	case a.Refused:
 		outcome = "refused"
-		writeProblem(w, r, problemOf(a.Rule).lacking(a.Lacking), site.Wwwroot.String(), refusal(a))
+		p, home := problemOf(a.Rule).lacking(a.Lacking), site.Wwwroot
+		if a.Home != nil && a.Rule == gateway.RuleUserRemote {
+			p, home = remoteOf(a.Home), a.Home.Wwwroot
+		}
+		writeProblem(w, r, p, home.String(), refusal(a))
 	case a.Passed:
 		outcome = "passed"
 	case a.Location == "": // a HEAD: decided, not done
@@ -29,8 +34,10 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	default:
 		if a.Landing {
 			outcome = "landed"
+		} else if a.Outcome != "" {
+			outcome = a.Outcome
 		}
-		redirect(w, a.Location)
+		redirect(w, http.StatusSeeOther, a.Location)
 	}
 
 	level := slog.LevelInfo
@@ -57,6 +64,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	if a.Username != "" {
 		attrs = append(attrs, slog.String("user", a.Username))
 	}
+	if a.Home != nil {
+		attrs = append(attrs, slog.String("home", a.Home.Wwwroot.String()))
+	}
 	if a.Moodle != "" {
 		attrs = append(attrs, slog.String("moodle", printable(a.Moodle)))
 	}
@@ -74,15 +84,15 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	h.metrics.jumpSeconds.WithLabelValues(site.Wwwroot.String(), step).Observe(time.Since(start).Seconds())
 }
 
-// redirect answers 303 without a body: the address holds a token, and what is
+// redirect answers without a body: the address may hold a token, and what is
 // not written cannot be cached, saved or prefetched.
-func redirect(w http.ResponseWriter, location string) {
+func redirect(w http.ResponseWriter, status int, location string) {
 	h := w.Header()
 	h.Set("Location", location)
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Content-Length", "0")
-	w.WriteHeader(http.StatusSeeOther)
+	w.WriteHeader(status)
 }
 
 // refusal returns what helps an administrator to see why.
@@ -93,6 +103,9 @@ func refusal(a idp.Answer) []detail {
 	}
 	if a.Username != "" {
 		details = append(details, detail{"account", a.Username})
+	}
+	if a.Home != nil {
+		details = append(details, detail{"home", a.Home.Wwwroot.String()})
 	}
 	return details
 }

@@ -33,7 +33,7 @@ type guarded struct {
 	seen    string // what reached Moodle
 }
 
-func newGuarded(t *testing.T) *guarded {
+func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 	t.Helper()
 	g := &guarded{log: &logBuffer{}, metrics: web.NewMetrics(func() bool { return true })}
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -60,9 +60,9 @@ func newGuarded(t *testing.T) *guarded {
 		t.Fatal(err)
 	}
 	g.Handler = web.NewHandler([]*web.Site{{
-		Wwwroot: site, Proxy: through, Guard: idp.NewGuard(site, peers),
+		Wwwroot: site, Aliases: aliases, Proxy: through, Guard: idp.NewGuard(site, peers, aliases...),
 		Homes: &sp.Homes{Site: site, Peers: peers, Now: time.Now},
-		RPC:   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "rpc") }),
+		RPC:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "rpc of "+r.Host+r.URL.Path) }),
 	}}, nil, log, g.metrics)
 	return g
 }
@@ -213,5 +213,23 @@ func TestAGuardedJumpWithoutMoodle(t *testing.T) {
 	g.moodle = func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 	if w := g.do("GET", guardJump, ""); w.Code != 502 || !strings.Contains(w.Body.String(), "The site does not answer") {
 		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+func TestAGuardedMoodleIsAskedByItsOwnName(t *testing.T) {
+	g := newGuarded(t, wwwroot(t, "http://old.test/moodle"))
+	g.moodle = func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "moodle at "+r.Host+r.RequestURI) }
+	for _, test := range [][3]string{
+		{"GET", "/moodle/mnet/publickey.php", "moodle at home.test/mnet/publickey.php"},
+		{"POST", "/moodle/mnet/xmlrpc/server.php", "rpc of home.test/mnet/xmlrpc/server.php"},
+		{"GET", "/moodle/auth/mnet/jump.php?hostid=3&wantsurl=//evil.test", "scheme-relative"},
+	} {
+		if w := g.do(test[0], "http://old.test"+test[1], ""); !strings.Contains(w.Body.String(), test[2]) {
+			t.Errorf("%s: %d %s", test[1], w.Code, w.Body)
+		}
+	}
+	w := g.do("GET", "http://old.test/moodle/auth/mnet/jump.php?hostid=3&wantsurl=/x", "")
+	if want := "https://home.test/auth/mnet/jump.php?hostwwwroot=https%3A%2F%2Fsp.test&wantsurl=%2Fx"; w.Code != 303 || w.Header().Get("Location") != want || g.seen != "" {
+		t.Errorf("a jump: %d %s; Moodle saw %q", w.Code, w.Header().Get("Location"), g.seen)
 	}
 }

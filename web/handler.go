@@ -23,7 +23,8 @@ import (
 // Site is a Moodle with everything that answers at its public address.
 type Site struct {
 	Wwwroot   gateway.Wwwroot
-	Proxy     *proxy.Proxy // everything that is not ours
+	Aliases   []gateway.Wwwroot // former or second addresses, which lead to it
+	Proxy     *proxy.Proxy      // everything that is not ours
 	IDP       *idp.Provider
 	Guard     *idp.Guard // in guard mode, which has neither IDP nor PublicKey
 	Homes     *sp.Homes
@@ -39,7 +40,7 @@ type Site struct {
 // Handler routes requests to sites by the host they name. Everything that is
 // not ours streams through to the Moodle behind.
 type Handler struct {
-	sites   map[string]*Site // by Host header
+	hosts   map[string]*host // by Host header
 	trust   proxy.Trust
 	log     *slog.Logger
 	metrics *Metrics
@@ -47,20 +48,24 @@ type Handler struct {
 
 // NewHandler returns the handler of all sites.
 func NewHandler(sites []*Site, trust proxy.Trust, log *slog.Logger, metrics *Metrics) *Handler {
-	h := &Handler{sites: make(map[string]*Site, len(sites)), trust: trust, log: log, metrics: metrics}
+	h := &Handler{hosts: make(map[string]*host, len(sites)), trust: trust, log: log, metrics: metrics}
 	for _, site := range sites {
-		site.ours = h.router(site)
+		jump := h.jump(site)
+		if site.Guard != nil {
+			jump = h.guardedJump(site)
+		}
+		site.ours = h.router(site, jump)
 		site.watch, site.loginReturn = h.watch(site), h.loginReturn(site)
 		site.requests = metrics.requests.WithLabelValues(site.Wwwroot.String())
-		host := site.Wwwroot.Host()
-		h.sites[host] = site
-		// The same address, with the port that browsers leave out.
-		switch {
-		case strings.LastIndexByte(host, ':') > strings.LastIndexByte(host, ']'): // it has another one
-		case site.Wwwroot.Scheme() == "https":
-			h.sites[host+":443"] = site
-		default:
-			h.sites[host+":80"] = site
+		for _, name := range hostsOf(site.Wwwroot) {
+			h.at(name, site).itself = true
+		}
+		for _, root := range site.Aliases {
+			a := &alias{root: root, site: site, ours: h.router(site, h.forward(site))}
+			for _, name := range hostsOf(root) {
+				at := h.at(name, site)
+				at.aliases = append(at.aliases, a)
+			}
 		}
 	}
 	return h
@@ -74,16 +79,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, badAddress, "", nil)
 		return
 	}
-	site := h.sites[r.Host]
-	if site == nil {
-		if site = h.sites[strings.ToLower(r.Host)]; site == nil {
-			unread(w, r)
-			writeProblem(w, r, noSuchSite, "", []detail{{"host", r.Host}})
-			return
-		}
+	at := h.hosts[r.Host]
+	if at == nil {
+		at = h.hosts[strings.ToLower(r.Host)]
 	}
+	var former *alias
+	if at != nil && len(at.aliases) > 0 {
+		former = at.alias(r.URL.Path)
+	}
+	if at == nil || !at.itself && former == nil {
+		unread(w, r)
+		writeProblem(w, r, noSuchSite, "", []detail{{"host", r.Host}})
+		return
+	}
+	site := at.site
 	site.requests.Inc()
 	switch {
+	case former != nil:
+		former.ServeHTTP(w, r)
 	case ours(site.Wwwroot, r.URL.Path):
 		site.ours.ServeHTTP(w, r)
 	case site.IDP != nil && site.IDP.Expects(r):

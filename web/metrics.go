@@ -25,10 +25,10 @@ func NewMetrics(up func() bool) *Metrics {
 		}, []string{"site"}),
 		jumps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_jumps_total",
-			Help: "Jumps, by peer, outcome (landed, login, passed, refused, head, error) and the rule that decided.",
+			Help: "Jumps, by peer, outcome (landed, login, home, own, moved, passed, refused, head, error) and the rule that decided.",
 		}, []string{"site", "peer", "outcome", "rule"}),
 		jumpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "jumpgate_jump_seconds", Help: "Time to decide a jump, by step (jump, return).",
+			Name: "jumpgate_jump_seconds", Help: "Time to decide a jump, by step (jump, return, callback, alias).",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"site", "step"}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{

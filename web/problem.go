@@ -63,6 +63,8 @@ var problems = map[gateway.Rule]problem{
 	gateway.RuleUserDeleted:   notYou.saying("Your account was deleted.", ""),
 	gateway.RuleUserIncomplete: notYou.saying("Other sites need your first name, last name and mail address, and your account lacks one of them.",
 		"Fill them in on your profile page, then follow the link again."),
+	gateway.RuleUserNotAllowed: notYou.saying("Your institution lets some of its accounts visit this site, and yours is not among them.", ""),
+	gateway.RuleUserAccess:     notYou.saying("Your account belongs to another institution, and may not use this site.", ""),
 	gateway.RuleUserUsername: notYou.saying("The account that you logged in with is not one that your institution lets other sites know.",
 		"Log in with your usual account, or tell your administrator; the details below help them."),
 
@@ -86,6 +88,13 @@ func (p problem) saying(text, advice string) problem {
 		p.Advice = advice
 	}
 	return p
+}
+
+// remoteOf returns the page for a remote learner whose home is known and cannot
+// be jumped from. Its button leads there.
+func remoteOf(home *gateway.Peer) problem {
+	return notYou.saying("Your account belongs to "+home.Label()+". This site can only vouch for its own learners.",
+		"Log in there, and follow the link again or look for the page from there.")
 }
 
 // lacking returns p with words for an account at a login provider that lacks

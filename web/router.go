@@ -94,12 +94,12 @@ func containsFold(s, word string) bool {
 }
 
 // router serves our own addresses of a site.
-func (h *Handler) router(site *Site) http.Handler {
+func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	root := site.Wwwroot.Path()
 	m := mux.NewRouter().SkipClean(true)
-	jump, key := h.jump(site), site.PublicKey
+	key := site.PublicKey
 	if site.Guard != nil {
-		jump, key = h.guardedJump(site), publicKey(site.Proxy, root+publicKeyPath)
+		key = publicKey(site.Proxy, root+publicKeyPath)
 	}
 	for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
 		m.Path(root+application.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))

@@ -16,6 +16,7 @@ import (
 type checkCommand struct {
 	Config  string   `short:"c" placeholder:"FILE" help:"Configuration file with the peers."`
 	Peer    string   `placeholder:"WWWROOT" help:"The peer that the targets are for. Without a configuration, the only one there is."`
+	User    string   `placeholder:"NAME" help:"A user of the site: also say whether they may jump there. Needs a configuration."`
 	JSON    bool     `help:"Print one JSON object a line."`
 	Targets []string `arg:"" name:"target" help:"A wantsurl, or without --peer also an address of a peer or a whole jump link. - reads one a line from standard input."`
 }
@@ -127,15 +128,18 @@ func eachLine(in io.Reader, f func(string) error, idle func() error) error {
 
 // checker decides targets as the gateway would.
 type checker struct {
-	sites []*config.Site     // whose links and peers a target may name; none with --peer
-	peers *gateway.Allowlist // of the site that the peer belongs to
-	peer  string             // hostwwwroot of targets that name none; "" if there is none
+	sites []*config.Site // whose links and peers a target may name; none with --peer
+	site  *config.Site   // that the peer belongs to
+	peer  string         // hostwwwroot of targets that name none; "" if there is none
+	user  string         // who would jump; "" if nobody asks
 }
 
 func (c checkCommand) checker() (*checker, error) {
 	switch {
 	case c.Config == "" && c.Peer == "":
 		return nil, &usageError{"neither a configuration nor a peer is given", "give -c jumpgate.yaml or --peer https://forum.example.org"}
+	case c.Config == "" && c.User != "":
+		return nil, &usageError{"without a configuration everybody may jump", "give -c jumpgate.yaml with --user"}
 	case c.Config == "":
 		wwwroot, err := gateway.ParseWwwroot(c.Peer)
 		if err != nil {
@@ -145,23 +149,23 @@ func (c checkCommand) checker() (*checker, error) {
 			Wwwroot: wwwroot, Application: gateway.Moodle,
 			Publish: []string{gateway.ServiceSSOIDP}, Subscribe: []string{gateway.ServiceSSOSP},
 		})
-		return &checker{peers: peers, peer: c.Peer}, err
+		return &checker{site: &config.Site{Peers: peers}, peer: c.Peer}, err
 	}
 	loaded, err := config.Load(c.Config)
 	if err != nil {
 		return nil, err
 	}
+	k := &checker{site: loaded.Sites[0], peer: c.Peer, user: c.User}
 	if c.Peer == "" {
-		k := &checker{sites: loaded.Sites, peers: loaded.Sites[0].Peers}
-		if only := loaded.Sites[0].Peers.Peers(); len(loaded.Sites) == 1 && len(only) == 1 {
+		k.sites = loaded.Sites
+		if only := k.site.Peers.Peers(); len(k.sites) == 1 && len(only) == 1 {
 			k.peer = only[0].Wwwroot.String()
 		}
 		return k, nil
 	}
-	k := &checker{peers: loaded.Sites[0].Peers, peer: c.Peer}
 	for _, site := range loaded.Sites {
 		if site.Peers.Find(c.Peer) != nil {
-			k.peers = site.Peers
+			k.site = site
 			break
 		}
 	}
@@ -170,26 +174,46 @@ func (c checkCommand) checker() (*checker, error) {
 
 func (k *checker) decide(target string) gateway.Decision {
 	for _, site := range k.sites {
-		for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
-			if query, ok := strings.CutPrefix(target, site.Wwwroot.String()+application.JumpPath()+"?"); ok {
+		for _, jump := range jumpAddresses(site) {
+			if query, ok := strings.CutPrefix(target, jump+"?"); ok {
 				q, rule := gateway.ParseQuery(query)
 				if rule != gateway.RuleOK {
 					return gateway.Decision{Rule: rule}
 				}
-				return gateway.Decide(site.Peers, q)
+				return k.at(site, q)
 			}
 		}
 	}
 	if k.peer != "" {
-		return gateway.Decide(k.peers, gateway.Query{Hostwwwroot: k.peer, Wantsurl: target})
+		return k.at(k.site, gateway.Query{Hostwwwroot: k.peer, Wantsurl: target})
 	}
 	// An address of a peer says itself which one it is for.
 	for _, site := range k.sites {
 		for _, peer := range site.Peers.Peers() {
 			if _, rule := gateway.ParseTarget(peer, target); rule == gateway.RulePeerURL {
-				return gateway.Decide(site.Peers, gateway.Query{Hostwwwroot: peer.Wwwroot.String(), Wantsurl: target})
+				return k.at(site, gateway.Query{Hostwwwroot: peer.Wwwroot.String(), Wantsurl: target})
 			}
 		}
 	}
 	return gateway.Decision{Rule: gateway.RulePeerMissing}
+}
+
+// jumpAddresses returns where a site takes jumps, under all its names.
+func jumpAddresses(site *config.Site) []string {
+	var all []string
+	for _, name := range append([]gateway.Wwwroot{site.Wwwroot}, site.Aliases...) {
+		for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
+			all = append(all, name.String()+application.JumpPath())
+		}
+	}
+	return all
+}
+
+// at decides a query at a site.
+func (k *checker) at(site *config.Site, q gateway.Query) gateway.Decision {
+	d, itself := gateway.DecideAt(gateway.OwnSite(site.Wwwroot, site.Aliases...), site.Peers, q)
+	if d.Allow && !itself && k.user != "" && !gateway.MayRoam(site.Roam, d.Peer, k.user) {
+		return gateway.Decision{Rule: gateway.RuleUserNotAllowed, Peer: d.Peer}
+	}
+	return d
 }

@@ -28,8 +28,12 @@ func (c configCheckCommand) Run(t *terminal) error {
 	peers := 0
 	for _, site := range loaded.Sites {
 		if site.KeyFile != "" {
-			if _, err := mnet.LoadKey(site.KeyFile, site.Wwwroot); err != nil {
+			key, err := mnet.LoadKey(site.KeyFile, site.Wwwroot, site.Aliases...)
+			if err != nil {
 				return withHint(err, keyHint)
+			}
+			if !key.Certificate().Names(site.Wwwroot) {
+				fmt.Fprintf(t.stderr, "jumpgate: warning: %s: %s\n", site.KeyFile, formerKey)
 			}
 		}
 		peers += len(site.Peers.Peers())

@@ -25,7 +25,6 @@ import (
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodletest"
 	"jumpgate/gateway/proxy"
-	"jumpgate/sp"
 )
 
 type demoCommand struct {
@@ -133,7 +132,7 @@ func (d *demo) build(ctx context.Context, c demoCommand) error {
 	password := strings.ToLower(rand.Text()[:10])
 	account := moodletest.SampleUser(password)
 	target, _ := gateway.ParseTarget(home.site.Peers.Peers()[0], moodletest.SampleDeepLink)
-	link := sp.JumpLink(forum.site.Peers.Peers()[0], forum.wwwroot, target)
+	link := gateway.JumpLink(home.wwwroot, gateway.Moodle, forum.wwwroot, target)
 	d.scene = scene{home.wwwroot.String(), forum.wwwroot.String(), link, account.Username, password}
 
 	var journey moodletest.Journey

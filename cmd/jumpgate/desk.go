@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"jumpgate/gateway"
@@ -44,7 +45,7 @@ func (f siteFlags) open(t *terminal) (*desk, error) {
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(t.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	d.dir = filepath.Join(loaded.StateDir, stateName(d.site.Wwwroot))
+	d.dir = siteDir(loaded, d.site)
 	if err := os.MkdirAll(filepath.Join(d.dir, "peers"), 0o700); err != nil {
 		return nil, withHint(err, "run the command as the account that runs the gateway")
 	}
@@ -75,7 +76,7 @@ func (f siteFlags) pick(c *config.Config) (*config.Site, error) {
 		if names = append(names, site.Wwwroot.String()); f.Site == "" && len(c.Sites) == 1 {
 			return site, nil
 		}
-		if w, err := gateway.ParseWwwroot(f.Site); err == nil && w == site.Wwwroot {
+		if w, err := gateway.ParseWwwroot(f.Site); err == nil && (w == site.Wwwroot || slices.Contains(site.Aliases, w)) {
 			return site, nil
 		}
 	}

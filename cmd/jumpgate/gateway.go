@@ -109,7 +109,7 @@ func (g *instance) load(c *config.Config) error {
 // site puts together what answers at a site's public address.
 func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	trust := proxy.Trust(c.TrustedProxies)
-	dir := filepath.Join(c.StateDir, stateName(s.Wwwroot))
+	dir := siteDir(c, s)
 	if err := os.MkdirAll(filepath.Join(dir, "peers"), 0o700); err != nil {
 		return nil, withHint(err, "make the state directory writable, or name another one (state_dir, --state-dir)")
 	}
@@ -134,7 +134,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	caller := newCaller(s, keys, state, dir, g.log)
 	caller.Held = g.held(s, state)
 	provider := idp.New(idp.Options{
-		Site: s.Wwwroot, Peers: s.Peers, Source: source, OpenID: openID(s), Store: state,
+		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Source: source, OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{
 			Path: "/", MaxAge: int(store.JumpLife / time.Second),
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
@@ -145,9 +145,10 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	})
 	site := &web.Site{
 		Wwwroot: s.Wwwroot,
+		Aliases: s.Aliases,
 		Proxy:   behind,
 		IDP:     provider,
-		Homes:   &sp.Homes{Site: s.Wwwroot, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
+		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 	}
 	if s.MNet.Off {
 		return site, nil

@@ -27,8 +27,9 @@ func (g *instance) guarded(s *config.Site, trust proxy.Trust, keys *mnet.Keyring
 	site := &web.Site{
 		Wwwroot: s.Wwwroot,
 		Proxy:   behind,
-		Guard:   idp.NewGuard(s.Wwwroot, s.Peers),
-		Homes:   &sp.Homes{Site: s.Wwwroot, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
+		Aliases: s.Aliases,
+		Guard:   idp.NewGuard(s.Wwwroot, s.Peers, s.Aliases...),
+		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 	}
 	if s.MNet.Off {
 		return site, nil

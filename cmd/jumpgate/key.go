@@ -147,7 +147,7 @@ func (c keyImportCommand) Run(t *terminal) error {
 
 func (c keyImportCommand) read(t *terminal, d *desk) (*mnet.Key, error) {
 	if c.File != "-" {
-		return mnet.LoadKey(c.File, d.site.Wwwroot)
+		return mnet.LoadKey(c.File, d.site.Wwwroot, d.site.Aliases...)
 	}
 	b, err := io.ReadAll(io.LimitReader(t.stdin, maxKeyFile))
 	if err != nil {
@@ -157,7 +157,7 @@ func (c keyImportCommand) read(t *terminal, d *desk) (*mnet.Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("standard input: %w", err)
 	}
-	if !key.Certificate().Names(d.site.Wwwroot) {
+	if !key.Certificate().Names(d.site.Wwwroot) && !key.Certificate().Names(d.site.Aliases...) {
 		return nil, fmt.Errorf("standard input: the key's certificate names another site than %s", d.site.Wwwroot)
 	}
 	return key, nil

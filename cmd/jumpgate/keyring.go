@@ -16,10 +16,12 @@ import (
 
 const keyHint = "the file holds certificate and private key, in PEM or as Moodle stores them, and only its owner and group may read it (chmod 600)"
 
+const formerKey = "the MNet key of the site still names a former address: when the site has moved for good, run jumpgate key rotate, and give the new certificate to peers that edit its address"
+
 // keyOptions says where the keys of a site live. state is where its gateways
 // agree on one, nil if it is alone.
 func keyOptions(s *config.Site, dir string, state *store.Site, name string) mnet.KeyringOptions {
-	o := mnet.KeyringOptions{Dir: dir, Site: s.Wwwroot, Import: s.KeyFile, Gateway: name}
+	o := mnet.KeyringOptions{Dir: dir, Site: s.Wwwroot, Aliases: s.Aliases, Import: s.KeyFile, Gateway: name}
 	if state != nil {
 		o.Registry = state
 	}
@@ -39,6 +41,8 @@ func openKeys(o mnet.KeyringOptions, log *slog.Logger) (*mnet.Keyring, error) {
 		return nil, withHint(err, "the state directory must be writable, and the keys in it readable by their owner alone")
 	case created:
 		log.Info("made an MNet key", "site", o.Site.String(), "fingerprint", keys.Current().Certificate().Fingerprint().String())
+	case !keys.Current().Certificate().Names(o.Site):
+		log.Warn(formerKey, "site", o.Site.String())
 	}
 	return keys, nil
 }

@@ -159,8 +159,8 @@ func services(flag string, names []string) ([]string, error) {
 
 // mayAdd says what speaks against a peer before anybody is asked.
 func (a *addition) mayAdd(p *gateway.Peer, f peerFlags) error {
-	for _, name := range append([]gateway.Wwwroot{p.Wwwroot}, p.Aliases...) {
-		if name == a.site.Wwwroot {
+	for _, name := range p.Names() {
+		if name == a.site.Wwwroot || slices.Contains(a.site.Aliases, name) {
 			return withHint(fmt.Errorf("%s is the site itself", name), "peers are the other sites")
 		}
 		if known := a.site.Peers.Exact(name.String()); known != nil {

@@ -44,7 +44,7 @@ func (a *addition) refresh(peer *gateway.Peer) error {
 	old, oldErr := a.pinned(a.ctx, peer)
 	ctx, cancel := context.WithTimeout(a.ctx, askTime)
 	defer cancel()
-	asked := &gateway.Peer{Wwwroot: peer.Wwwroot, Application: peer.Application}
+	asked := &gateway.Peer{Wwwroot: peer.Wwwroot, Aliases: peer.Aliases, Application: peer.Application}
 	if peer.Wwwroot.Scheme() != "https" {
 		asked.Fingerprint = a.answer.fingerprint // without one, nothing is fetched without TLS
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 
@@ -24,6 +26,20 @@ func stateName(w gateway.Wwwroot) string {
 	name := strings.NewReplacer("://", "-", "/", "-", ":", "-", "[", "", "]", "").Replace(w.String())
 	sum := sha256.Sum256([]byte(w.String()))
 	return name + "-" + hex.EncodeToString(sum[:4])
+}
+
+// siteDir returns the directory of a site below the state directory. That of an
+// alias will do as long as the site has none of its own: a site that has moved
+// keeps its key and the certificates of its peers.
+func siteDir(c *config.Config, s *config.Site) string {
+	own := filepath.Join(c.StateDir, stateName(s.Wwwroot))
+	for _, name := range append([]gateway.Wwwroot{s.Wwwroot}, s.Aliases...) {
+		dir := filepath.Join(c.StateDir, stateName(name))
+		if _, err := os.Stat(dir); err == nil {
+			return dir
+		}
+	}
+	return own
 }
 
 // secrets returns the keys that seal the ids of Moodle sessions.

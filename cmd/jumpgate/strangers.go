@@ -70,7 +70,7 @@ func (g *instance) keyswapped(s *config.Site, caller *mnet.Caller, state *store.
 	return func(ctx context.Context, r mnet.KeyswapRequest) {
 		peer := s.Peers.Exact(r.Wwwroot.String())
 		switch {
-		case r.Wwwroot == s.Wwwroot:
+		case r.Wwwroot == s.Wwwroot || slices.Contains(s.Aliases, r.Wwwroot):
 			return
 		case peer != nil:
 			pinned, err := caller.Pins.Certificate(ctx, peer)

@@ -48,7 +48,7 @@ type Config struct {
 	Limits Limits
 
 	// Sites are the Moodles that the gateway fronts: at least one, no two
-	// with the same host.
+	// with the same host, aliases included.
 	Sites []*Site
 
 	// Warnings are what an administrator should know although it works.
@@ -86,6 +86,11 @@ type Site struct {
 	// Wwwroot is the site's public address, as $CFG->wwwroot has it.
 	Wwwroot gateway.Wwwroot
 
+	// Aliases are former or second public addresses: requests to them are led
+	// to the wwwroot, and what names them means the site. Their hosts are no
+	// other site's.
+	Aliases []gateway.Wwwroot
+
 	// Upstream is where the Moodle behind answers: scheme and host[:port].
 	Upstream *url.URL
 
@@ -108,6 +113,9 @@ type Site struct {
 
 	// MNet says how the site speaks to its peers.
 	MNet MNet
+
+	// Roam says which local users may jump; each peer has a say too.
+	Roam gateway.Access
 
 	// Peers are the remote hosts that learners may jump to: those of the
 	// file in its order, then those of PeersDir by file name.

@@ -48,6 +48,8 @@ func testFiles(t testing.TB) string {
 	write("open.key", 0o644, p.spKey)
 	write("password", 0o600, []byte("hunter2\n"))
 	write("empty", 0o600, nil)
+	write("badnames", 0o644, []byte("ada\n\nbob *and* carol\n"))
+	write("names", 0o644, []byte("\ufeffcarol\n# teachers\r\n\n Dave@home.test \r\ncarol"))
 	write("usernames.csv", 0o644, []byte("\ufeff# renamed\r\nAda.King@college.example, ada\r\n\"x,y@college.example\",grace\r\n"))
 	write("usernames-bad.csv", 0o644, []byte("a@college.example,ada\nb@college.example;ada\nc@college.example,ada\nd@college.example,Ada\nA@college.example,anna\n"))
 	write("usernames-quote.csv", 0o644, []byte("a@college.example,ada\n\"b@college.example,bob\n"))

@@ -44,6 +44,12 @@ var compare = cmp.Options{
 		}
 		return c.PEM()
 	}),
+	cmp.Transformer("entries", func(u *gateway.UserList) []string {
+		if u == nil {
+			return nil
+		}
+		return u.Entries()
+	}),
 	cmpopts.IgnoreUnexported(Site{}),
 	cmp.AllowUnexported(gateway.Usernames{}),
 	cmpopts.IgnoreTypes(tls.Certificate{}, &tls.Config{}),
@@ -99,6 +105,7 @@ log: {level: debug, format: json}
 limits: {pending_jumps_per_address: 7, pending_jumps_per_site: 70}
 sites:
   - wwwroot: HTTPS://IDP.example.org:443/moodle/
+    aliases: [http://idp.example.org/moodle, https://old-idp.example.org]
     upstream: https://moodle.internal/
     upstream_timeout: 1m30s
     issuer: moodle
@@ -113,6 +120,7 @@ sites:
       touch_sessions: true
     key: tls.key
     mnet: {dispatcher: off, timestamp_window: 90s, register_all: true}
+    roam: {allow: [Ada, "student-*"], allow_file: names, deny: [bob], deny_file: empty}
     peers:
       - wwwroot: https://sp.example.org
         aliases: [http://sp.example.org, https://old.example.org]
@@ -123,6 +131,9 @@ sites:
         allow_paths: [/mod/forum/]
         publish: [sso_idp, sso_sp]
         subscribe: []
+        export: [city, picture, city]
+        roam: {allow: []}
+        access: {deny_file: names}
       - wwwroot: https://mahara.example.org
         application: mahara
         fingerprint: SHA256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF
@@ -156,6 +167,13 @@ func TestAFileHoldsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	names := func(entries ...string) *gateway.UserList {
+		u, err := gateway.NewUserList(entries...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
 	idp, sp := []string{"sso_idp"}, []string{"sso_sp"}
 	first, err := gateway.NewAllowlist(
 		&gateway.Peer{
@@ -163,6 +181,8 @@ func TestAFileHoldsEverything(t *testing.T) {
 			Aliases: []gateway.Wwwroot{wwwroot(t, "http://sp.example.org"), wwwroot(t, "https://old.example.org")},
 			HostID:  5, Name: "The 'Forum': #1", Application: "moodle", Certificate: certificate("sp.pem"),
 			AllowPaths: []string{"/mod/forum/"}, Publish: []string{"sso_idp", "sso_sp"},
+			Export: []string{"city", "picture"}, Roam: gateway.Access{Allow: names()},
+			Access: gateway.Access{Deny: names("carol", "dave@home.test")},
 		},
 		&gateway.Peer{
 			Wwwroot: wwwroot(t, "https://mahara.example.org"), Application: "mahara",
@@ -214,8 +234,10 @@ func TestAFileHoldsEverything(t *testing.T) {
 				},
 				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour, TouchSessions: true,
 			},
+			Aliases:  []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
 			KeyFile:  in("tls.key"),
 			MNet:     MNet{Off: true, TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
+			Roam:     gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
 			Peers:    first.Closed(),
 			PeersDir: in("peers.d"),
 		}, {
@@ -269,6 +291,12 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			[]string{`jumpgate.yaml:5:24: "prefix" does nothing with the identity source moodle-web`}},
 		{"a second factor that nobody spoke of", "redis: redis://a" + minimal + "    identity: {prefix: mdl_}\n" + peers,
 			[]string{`jumpgate.yaml:5:15: "mfa" is not given: if Moodle asks for a second factor (tool_mfa), say mfa: true (--moodle-mfa), or learners jump without it`}},
+		{"lists that nobody heeds in guard mode", minimal + "    issuer: moodle\n    roam: {deny: [bob]}\n    peers: [{wwwroot: 'https://sp.example.org', access: {deny: [bob]}, export: [city]}]\n",
+			[]string{
+				`jumpgate.yaml:6:11: "roam" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
+				`jumpgate.yaml:7:57: "access" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
+				`jumpgate.yaml:7:80: "export" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
+			}},
 		{"MNet switched off", minimal + "    mnet: {dispatcher: \"off\"}\n" + peers,
 			[]string{"jumpgate.yaml:5:24: MNet is switched off: every jump will be refused, and no peer is answered"}},
 		{"a second factor in guard mode", "redis: redis://a" + minimal + "    issuer: moodle\n" + peers, nil},

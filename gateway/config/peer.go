@@ -90,19 +90,29 @@ func (p *peerReader) peer(v *value) {
 		AllowPaths:  o.paths("allow_paths"),
 		Publish:     o.services("publish", gateway.ServiceSSOIDP),
 		Subscribe:   o.services("subscribe", gateway.ServiceSSOSP),
+		Export:      o.export(),
+		Roam:        o.access("roam"),
+		Access:      o.access("access"),
 	}
 	p.peers = append(p.peers, peer)
 	p.site.peerPositions[wwwroot] = o.place("wwwroot").position()
+	if p.site.Issuer == IssuerMoodle {
+		if o.unguarded("roam", "access"); peer.Export != nil {
+			o.unguarded("export")
+		}
+	}
 	insecure := o.flag("insecure_http")
 	if ok {
 		p.claim(wwwroot, o.place("wwwroot"))
 		p.transport(o, wwwroot, insecure)
-		p.pin(o, peer)
 	}
 	for _, item := range o.list("aliases") {
 		if alias, ok := p.wwwroot(item, "an alias"); ok && p.claim(alias, item.at) {
 			peer.Aliases = append(peer.Aliases, alias)
 		}
+	}
+	if ok {
+		p.pin(o, peer) // the certificate may name an alias
 	}
 	if id := peer.HostID; id != 0 {
 		if first, taken := p.ids[id]; taken {
@@ -116,7 +126,7 @@ func (p *peerReader) peer(v *value) {
 
 // claim takes a name, a wwwroot or an alias, for one peer.
 func (p *peerReader) claim(w gateway.Wwwroot, at place) bool {
-	if w == p.site.Wwwroot {
+	if w == p.site.Wwwroot || slices.Contains(p.site.Aliases, w) {
 		p.errorf(at, "peers are the other sites", "%s is the site itself", w)
 		return false
 	}
@@ -175,7 +185,7 @@ func (p *peerReader) pin(o object, peer *gateway.Peer) {
 	switch {
 	case err != nil:
 		o.errorf(v.at, fetch, "cannot use the certificate of %s: %s", peer.Wwwroot, err)
-	case !certificate.Names(peer.Wwwroot):
+	case !certificate.Names(peer.Names()...):
 		o.errorf(v.at, fetch+", and check that the wwwroot is spelled as there",
 			"the certificate does not name %s", peer.Wwwroot)
 	case !peer.Fingerprint.IsZero() && certificate.Fingerprint() != peer.Fingerprint:

@@ -100,7 +100,7 @@ func (s *Site) RepinPeer(p *gateway.Peer, cert *gateway.Certificate, comments []
 // readPeer reads the text of a peer's file as Load would, as if it were alone.
 func (s *Site) readPeer(file string, text []byte) (*gateway.Peer, error) {
 	r := &report{}
-	alone := &Site{Wwwroot: s.Wwwroot, certificateFiles: map[gateway.Wwwroot]string{}, peerPositions: map[gateway.Wwwroot]Position{}}
+	alone := &Site{Wwwroot: s.Wwwroot, Aliases: s.Aliases, Issuer: s.Issuer, certificateFiles: map[gateway.Wwwroot]string{}, peerPositions: map[gateway.Wwwroot]Position{}}
 	p := &peerReader{report: r, site: alone, names: map[gateway.Wwwroot]place{}, ids: map[int]place{}}
 	if v, ok := parse(r, &source{name: file, dir: s.PeersDir, text: text}); ok {
 		p.peer(v)

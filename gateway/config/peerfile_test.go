@@ -41,7 +41,13 @@ func TestAPeerThatIsAddedLoadsAsItIs(t *testing.T) {
 		"all fields": func(p *gateway.Peer) {
 			p.HostID, p.AllowPaths, p.Application = 7, []string{"/mod/forum/"}, gateway.Mahara
 			p.Aliases = []gateway.Wwwroot{wwwroot(t, "https://old.example.org")}
+			names, err := gateway.NewUserList("ada")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Export, p.Roam.Allow, p.Access.Deny = []string{"city"}, names, names
 		},
+		"nothing to be told":  func(p *gateway.Peer) { p.Export = []string{} },
 		"a name like YAML":    func(p *gateway.Peer) { p.Name = `#1: "yes" - {a: *b} | 'no' \n` },
 		"a name like a field": func(p *gateway.Peer) { p.Name = "x publish: [sso_idp]" },
 		"a name like true":    func(p *gateway.Peer) { p.Name = "true" },
@@ -243,4 +249,14 @@ func FuzzRepinPeer(f *testing.F) {
 			t.Errorf("(-before +after):\n%s\n%s", diff, written)
 		}
 	})
+}
+
+func TestAnAliasOfTheSiteIsNoPeerToAdd(t *testing.T) {
+	testDir(t)
+	site := withDir(t)
+	p := spPeer(t)
+	site.Aliases = []gateway.Wwwroot{p.Wwwroot}
+	if file, err := site.AddPeer(p, nil); err == nil || !strings.Contains(err.Error(), "is the site itself") {
+		t.Errorf("written to %s: %v", file, err)
+	}
 }

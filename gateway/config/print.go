@@ -73,12 +73,14 @@ type redisTLSDoc struct {
 
 type siteDoc struct {
 	Wwwroot         string      `yaml:"wwwroot"`
+	Aliases         []string    `yaml:"aliases,omitempty"`
 	Upstream        string      `yaml:"upstream"`
 	UpstreamTimeout string      `yaml:"upstream_timeout"`
 	Issuer          string      `yaml:"issuer"`
 	Identity        identityDoc `yaml:"identity"`
 	Key             string      `yaml:"key,omitempty"`
 	MNet            mnetDoc     `yaml:"mnet"`
+	Roam            *accessDoc  `yaml:"roam,omitempty"`
 	Peers           []peerDoc   `yaml:"peers"`
 	PeersDir        string      `yaml:"peers_dir,omitempty"`
 }
@@ -114,18 +116,28 @@ type identityDoc struct {
 	Session          string   `yaml:"session,omitempty"`
 }
 
+type accessDoc struct {
+	Allow     *[]string `yaml:"allow,omitempty"`
+	AllowFile string    `yaml:"allow_file,omitempty"` // read only: its names are among those of allow
+	Deny      *[]string `yaml:"deny,omitempty"`
+	DenyFile  string    `yaml:"deny_file,omitempty"` // likewise
+}
+
 type peerDoc struct {
-	Wwwroot      string   `yaml:"wwwroot"`
-	Aliases      []string `yaml:"aliases,omitempty"`
-	HostID       int      `yaml:"hostid,omitempty"`
-	Name         string   `yaml:"name,omitempty"`
-	Application  string   `yaml:"application"`
-	Certificate  string   `yaml:"certificate,omitempty"`
-	Fingerprint  string   `yaml:"fingerprint,omitempty"`
-	AllowPaths   []string `yaml:"allow_paths,omitempty"`
-	Publish      []string `yaml:"publish"`
-	Subscribe    []string `yaml:"subscribe"`
-	InsecureHTTP bool     `yaml:"insecure_http,omitempty"`
+	Wwwroot      string     `yaml:"wwwroot"`
+	Aliases      []string   `yaml:"aliases,omitempty"`
+	HostID       int        `yaml:"hostid,omitempty"`
+	Name         string     `yaml:"name,omitempty"`
+	Application  string     `yaml:"application"`
+	Certificate  string     `yaml:"certificate,omitempty"`
+	Fingerprint  string     `yaml:"fingerprint,omitempty"`
+	AllowPaths   []string   `yaml:"allow_paths,omitempty"`
+	Publish      []string   `yaml:"publish"`
+	Subscribe    []string   `yaml:"subscribe"`
+	Export       *[]string  `yaml:"export,omitempty"`
+	Roam         *accessDoc `yaml:"roam,omitempty"`
+	Access       *accessDoc `yaml:"access,omitempty"`
+	InsecureHTTP bool       `yaml:"insecure_http,omitempty"`
 }
 
 // The fields of what is read often.
@@ -133,13 +145,15 @@ var (
 	redisFields    = fieldsOf[redisDoc]()
 	redisTLSFields = fieldsOf[redisTLSDoc]()
 	siteFields     = fieldsOf[siteDoc]()
+	accessFields   = fieldsOf[accessDoc]()
 	identityFields = fieldsOf[identityDoc]()
 	peerFields     = fieldsOf[peerDoc]()
 )
 
 // Print writes the configuration in effect as YAML that Load accepts: with
 // the defaults filled in, the peers of each peers_dir among the site's peers,
-// all file names absolute, and of secrets only where they come from.
+// the usernames of files among the others, all file names absolute, and of
+// secrets only where they come from.
 func Print(w io.Writer, c *Config) error {
 	doc := fileDoc{
 		Listen:   c.Listen,
@@ -189,9 +203,15 @@ func (s *Site) doc(c *Config) siteDoc {
 		Identity:        s.Identity.doc(c),
 		Key:             s.KeyFile,
 		MNet:            s.MNet.doc(),
+		Aliases:         texts(s.Aliases),
+		Roam:            access(s.Roam),
 	}
 	for _, p := range s.Peers.Peers() {
-		d.Peers = append(d.Peers, s.peerDoc(p))
+		peer := s.peerDoc(p)
+		if peer.Export == nil {
+			peer.Export = &gateway.ProfileFields
+		}
+		d.Peers = append(d.Peers, peer)
 	}
 	return d
 }
@@ -237,6 +257,7 @@ func (id *Identity) doc(c *Config) identityDoc {
 func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 	d := peerDoc{
 		Wwwroot:      p.Wwwroot.String(),
+		Aliases:      texts(p.Aliases),
 		HostID:       p.HostID,
 		Name:         p.Name,
 		Application:  string(p.Application),
@@ -244,10 +265,12 @@ func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 		AllowPaths:   p.AllowPaths,
 		Publish:      p.Publish,
 		Subscribe:    p.Subscribe,
+		Roam:         access(p.Roam),
+		Access:       access(p.Access),
 		InsecureHTTP: p.Wwwroot.Scheme() == "http" && !p.Wwwroot.Loopback(),
 	}
-	for _, alias := range p.Aliases {
-		d.Aliases = append(d.Aliases, alias.String())
+	if p.Export != nil {
+		d.Export = &p.Export
 	}
 	if p.Certificate != nil && d.Certificate == "" {
 		d.Certificate = p.Certificate.PEM()
@@ -256,4 +279,29 @@ func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 		d.Fingerprint = p.Fingerprint.String()
 	}
 	return d
+}
+
+func texts(names []gateway.Wwwroot) []string {
+	var all []string
+	for _, name := range names {
+		all = append(all, name.String())
+	}
+	return all
+}
+
+// access returns nil for everybody.
+func access(a gateway.Access) *accessDoc {
+	if a == (gateway.Access{}) {
+		return nil
+	}
+	return &accessDoc{Allow: entries(a.Allow), Deny: entries(a.Deny)}
+}
+
+// entries returns nil for no list, which is another thing than an empty one.
+func entries(u *gateway.UserList) *[]string {
+	if u == nil {
+		return nil
+	}
+	all := u.Entries()
+	return &all
 }

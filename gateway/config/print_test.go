@@ -44,6 +44,7 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 		"a text in another alphabet": minimal + "    peers: [{wwwroot: 'https://a.example', name: 'Школа: «№1» \\ \"x\"'}]\n",
 		"all services":               minimal + "    peers: [{wwwroot: 'https://a.example', publish: [], subscribe: [mnet_enrol, sso_sp, sso_idp]}]\n",
 		"a text with a backslash":    minimal + "    peers: [{wwwroot: 'https://a.example', name: 'a\\nb: ''c'''}]\n",
+		"usernames like others":      minimal + "    roam: {allow: ['*x', 'true', 'null', '~', '1e3', '#a', 'a:b', '-x', é, '\"b*', '[a', '0x1'], deny: []}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := load(t, file)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,16 +30,15 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 		s.Wwwroot, _ = r.wwwroot(o.get("wwwroot"), `"wwwroot"`)
 	}
 	if !s.Wwwroot.IsZero() {
-		host := s.Wwwroot.Hostname()
-		if first, taken := hosts[host]; taken {
-			o.errorf(o.place("wwwroot"), "sites are told apart by host: give each Moodle its own host name, or its own gateway",
-				"the host %s already has a site (%s)", host, first.position())
+		if first, taken := hosts[s.Wwwroot.Hostname()]; taken {
+			o.errorf(o.place("wwwroot"), hintHosts, "the host %s already has a site (%s)", s.Wwwroot.Hostname(), first.position())
 		} else {
-			hosts[host] = o.place("wwwroot")
+			hosts[s.Wwwroot.Hostname()] = o.place("wwwroot")
 		}
 		if s.Wwwroot.Scheme() == "http" && !s.Wwwroot.Loopback() {
 			o.warnf(o.place("wwwroot"), "%s is served without TLS: anybody on the way can take over its sessions", s.Wwwroot)
 		}
+		s.Aliases = o.siteAliases(s.Wwwroot, hosts)
 	}
 	if o.require("upstream", "a site", "upstream: the address of the Moodle behind, such as http://127.0.0.1:8081") &&
 		s.Upstream != nil && loops(c.Listen, s.Upstream) {
@@ -49,10 +49,40 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 		o.readSecret("key", s.KeyFile)
 	}
 	s.Identity = o.identity(c, s.Issuer)
+	if s.Roam = o.access("roam"); s.Issuer == IssuerMoodle {
+		o.unguarded("roam")
+	}
 	r.peers(o, s)
 	if s.MNet.Off && s.Peers != nil {
 		s.Peers = s.Peers.Closed()
 	}
+}
+
+const hintHosts = "sites are told apart by host: give each Moodle its own host name, or its own gateway"
+
+// siteAliases reads the aliases of a site. Their hosts must be the site's own
+// or nobody's.
+func (o object) siteAliases(site gateway.Wwwroot, hosts map[string]place) []gateway.Wwwroot {
+	var all []gateway.Wwwroot
+	for _, item := range o.list("aliases") {
+		alias, ok := o.wwwroot(item, "an alias")
+		if !ok {
+			continue
+		}
+		first, taken := hosts[alias.Hostname()]
+		switch {
+		case alias == site:
+			o.errorf(item.at, "aliases are the site's other addresses: remove this one", "%s is the site itself", alias)
+		case slices.Contains(all, alias):
+			o.errorf(item.at, "keep one of them", "the alias %s is given twice", alias)
+		case taken && first != o.place("wwwroot"):
+			o.errorf(item.at, hintHosts, "the host %s already has a site (%s)", alias.Hostname(), first.position())
+		default:
+			all = append(all, alias)
+			hosts[alias.Hostname()] = o.place("wwwroot")
+		}
+	}
+	return all
 }
 
 var cookieName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$") // RFC 6265, section 4.1.1

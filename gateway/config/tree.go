@@ -59,10 +59,7 @@ const (
 // parse reads a file that holds one YAML document: a mapping.
 func parse(r *report, src *source) (*value, bool) {
 	whole := place{src: src}
-	src.text = bytes.TrimPrefix(src.text, []byte("\ufeff"))
-	// Every line end that YAML knows counts as a line, also in excerpts.
-	src.text = bytes.ReplaceAll(src.text, []byte("\r\n"), []byte("\n"))
-	src.text = bytes.ReplaceAll(src.text, []byte("\r"), []byte("\n"))
+	src.text = lines(src.text)
 	if !utf8.Valid(src.text) {
 		r.errorf(firstInvalid(src), "save the file as UTF-8", "the text is not UTF-8")
 		return nil, false
@@ -102,6 +99,15 @@ func parse(r *report, src *source) (*value, bool) {
 	before := r.count()
 	v := convert(r, src, body, 0)
 	return v, r.count() == before
+}
+
+// lines returns a text without the mark that some editors begin it with, and
+// with one kind of line end: every one that YAML knows counts as a line, also
+// in excerpts.
+func lines(text []byte) []byte {
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
+	return bytes.ReplaceAll(text, []byte("\r"), []byte("\n"))
 }
 
 // syntax runs the library's lexer and parser. Both have panicked on malformed

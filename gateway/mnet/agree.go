@@ -138,7 +138,7 @@ func (r *Keyring) fetch(ctx context.Context, f gateway.Fingerprint) (*Key, error
 	if sealed == nil {
 		return nil, nil
 	}
-	key, err := openKey(sealed, r.Secret, r.Site, f)
+	key, err := openKey(sealed, r.Secret, r.Site, f, r.Aliases...)
 	if err != nil {
 		return nil, fmt.Errorf("fetch key: %w", err)
 	}

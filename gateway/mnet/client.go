@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"jumpgate/gateway"
@@ -32,11 +33,11 @@ const (
 // its value. A fault is a *Fault error: one that the peer signed and sealed
 // or, if it is marked Unauthenticated, one that anybody may have written. All
 // other errors say that there was no valid answer. An answer is valid if it is
-// sealed for us, signed with the pinned key, says the peer's wwwroot inside and
-// outside, is neither more than 15 seconds ahead of our clock nor 5 minutes
-// old, and was not given before. Nothing in it says which call it answers:
-// that an answer that never reached us answers a later call remains possible
-// where TLS does not protect the way.
+// sealed for us, signed with the pinned key, says the peer's wwwroot or the same
+// alias inside and outside, is neither more than 15 seconds ahead of our clock
+// nor 5 minutes old, and was not given before. Nothing in it says which call it
+// answers: that an answer that never reached us answers a later call remains
+// possible where TLS does not protect the way.
 //
 // An authenticated fault 7025 carries the peer's new certificate (section
 // 3.5) and the proof that the holder of the pinned key sent it; see Caller.
@@ -93,7 +94,9 @@ func (c *Client) open(body []byte, peer *gateway.Peer, cert *gateway.Certificate
 	if err != nil {
 		return nil, err
 	}
-	if name := peer.Wwwroot.String(); sealed.Wwwroot != name || signed.Wwwroot != name {
+	// A Moodle that has moved may call itself by its old name until its key is
+	// renewed (source: mnet/environment.php).
+	if signed.Wwwroot != sealed.Wwwroot || !slices.ContainsFunc(peer.Names(), func(w gateway.Wwwroot) bool { return w.String() == signed.Wwwroot }) {
 		return nil, fmt.Errorf("the answer claims to be from %.255q and %.255q", sealed.Wwwroot, signed.Wwwroot)
 	}
 	if err := signed.Verify(cert); err != nil {
@@ -139,16 +142,17 @@ func unauthenticated(doc []byte, text string) error {
 // (section 5.1). The answer is as trustworthy as the connection: the caller
 // compares the fingerprint. It does name the site.
 func (c *Client) Keyswap(ctx context.Context, site gateway.Wwwroot, application gateway.Application) (*gateway.Certificate, error) {
-	cert, err := c.keyswap(ctx, site, application)
+	cert, err := c.keyswap(ctx, &gateway.Peer{Wwwroot: site, Application: application})
 	if err != nil {
 		return nil, fmt.Errorf("keyswap with %s: %w", site, err)
 	}
 	return cert, nil
 }
 
-func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application gateway.Application) (*gateway.Certificate, error) {
-	doc := EncodeCall(keyswap, c.Site.String(), c.Keys()[0].Certificate().PEM(), string(application))
-	body, err := c.post(ctx, site, application, doc)
+// keyswap returns the certificate of a peer.
+func (c *Client) keyswap(ctx context.Context, peer *gateway.Peer) (*gateway.Certificate, error) {
+	doc := EncodeCall(keyswap, c.Site.String(), c.Keys()[0].Certificate().PEM(), string(peer.Application))
+	body, err := c.post(ctx, peer.Wwwroot, peer.Application, doc)
 	if err != nil {
 		return nil, err
 	}
@@ -156,13 +160,13 @@ func (c *Client) keyswap(ctx context.Context, site gateway.Wwwroot, application 
 	if err != nil {
 		return nil, unauthenticated(body, err.Error())
 	}
-	return parseCertificateOf(&gateway.Peer{Wwwroot: site}, []byte(Text(v)))
+	return parseCertificateOf(peer, []byte(Text(v)))
 }
 
 // FetchCertificate fetches the current certificate of a peer: from
 // /mnet/publickey.php, or by keyswap from Mahara, which has no such page. The
-// certificate names the peer and has peer.Fingerprint if that is set. Where it
-// is not, the connection is all there is to trust, so it must be verified TLS
+// certificate names the peer or an alias and has peer.Fingerprint if that is
+// set. Where it is not, the connection is all there is to trust, so it must be verified TLS
 // or lead to this machine.
 func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gateway.Certificate, error) {
 	if peer.Fingerprint.IsZero() && peer.Wwwroot.Scheme() != "https" && !peer.Wwwroot.Loopback() {
@@ -171,7 +175,7 @@ func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gat
 	var cert *gateway.Certificate
 	var err error
 	if peer.Application == gateway.Mahara {
-		cert, err = c.keyswap(ctx, peer.Wwwroot, peer.Application)
+		cert, err = c.keyswap(ctx, peer)
 	} else {
 		var body []byte
 		if body, err = c.do(ctx, http.MethodGet, peer.Wwwroot.String()+"/mnet/publickey.php", nil, maxFile); err == nil {
@@ -187,13 +191,14 @@ func (c *Client) FetchCertificate(ctx context.Context, peer *gateway.Peer) (*gat
 	return cert, nil
 }
 
-// parseCertificateOf reads the certificate of a peer, which must name it.
+// parseCertificateOf reads the certificate of a peer, which must name it or an
+// alias.
 func parseCertificateOf(peer *gateway.Peer, pem []byte) (*gateway.Certificate, error) {
 	cert, err := gateway.ParseCertificate(pem)
 	if err != nil {
 		return nil, err
 	}
-	if !cert.Names(peer.Wwwroot) {
+	if !cert.Names(peer.Names()...) {
 		return nil, fmt.Errorf("the certificate with fingerprint %s names another site: %.255q", cert.Fingerprint(), cert.Name())
 	}
 	return cert, nil

@@ -143,9 +143,9 @@ func (k *Key) addPrivate(block *pem.Block) error {
 // DefaultLifetime if the file does not exist; created says which. Two
 // processes may do so at once on a shared folder: both end with the same key.
 // It refuses a file that anybody but its owner may read, and a key whose
-// certificate does not name the site.
-func LoadOrCreateKey(file string, site gateway.Wwwroot, now time.Time) (key *Key, created bool, err error) {
-	key, err = LoadKey(file, site)
+// certificate names neither the site nor an alias.
+func LoadOrCreateKey(file string, site gateway.Wwwroot, now time.Time, aliases ...gateway.Wwwroot) (key *Key, created bool, err error) {
+	key, err = LoadKey(file, site, aliases...)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return key, false, err
 	}
@@ -154,7 +154,7 @@ func LoadOrCreateKey(file string, site gateway.Wwwroot, now time.Time) (key *Key
 	}
 	switch err := createFile(file, key.PEM(), 0o600); {
 	case errors.Is(err, fs.ErrExist): // somebody else was faster
-		key, err = LoadKey(file, site)
+		key, err = LoadKey(file, site, aliases...)
 		return key, false, err
 	case err != nil:
 		return nil, false, fmt.Errorf("key: %w", err)
@@ -164,8 +164,9 @@ func LoadOrCreateKey(file string, site gateway.Wwwroot, now time.Time) (key *Key
 
 // LoadKey reads the key of site from a file: PEM or a pair as Moodle stores
 // it. It refuses a file that anybody but its owner and group may read,
-// and a key whose certificate does not name the site.
-func LoadKey(file string, site gateway.Wwwroot) (*Key, error) {
+// and a key whose certificate names neither the site nor an alias. One that
+// names an alias is good for peers that know the site by it.
+func LoadKey(file string, site gateway.Wwwroot, aliases ...gateway.Wwwroot) (*Key, error) {
 	b, info, err := readFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
@@ -177,7 +178,7 @@ func LoadKey(file string, site gateway.Wwwroot) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key %s: %w", file, err)
 	}
-	if !key.certificate.Names(site) {
+	if !key.certificate.Names(site) && !key.certificate.Names(aliases...) {
 		return nil, fmt.Errorf("key %s: its certificate names another site than %s", file, site)
 	}
 	return key, nil

@@ -44,13 +44,14 @@ type Keyring struct {
 
 // KeyringOptions says what a Keyring works with. Dir and Site are required.
 type KeyringOptions struct {
-	Dir      string           // the site's own below the state directory
-	Site     gateway.Wwwroot  // whom the keys name
-	Import   string           // file of a key to begin with, or to change to; see Want
-	Registry Registry         // where the gateways of the site agree on a key; nil for one that is alone
-	Secret   []byte           // under which a new key travels through Registry; nil for never
-	Gateway  string           // a name for this process that no other has; empty for one that only asks
-	Now      func() time.Time // nil for time.Now
+	Dir      string            // the site's own below the state directory
+	Site     gateway.Wwwroot   // whom the keys name
+	Aliases  []gateway.Wwwroot // whom they may name too: the site before it moved
+	Import   string            // file of a key to begin with, or to change to; see Want
+	Registry Registry          // where the gateways of the site agree on a key; nil for one that is alone
+	Secret   []byte            // under which a new key travels through Registry; nil for never
+	Gateway  string            // a name for this process that no other has; empty for one that only asks
+	Now      func() time.Time  // nil for time.Now
 }
 
 const (
@@ -63,7 +64,7 @@ const (
 // OpenKeyring reads the keys of a site, or makes a first one with
 // DefaultLifetime; created says which. Two processes may do so at once on a
 // shared directory. It refuses keys that anybody but owner and group may read,
-// and keys whose certificate does not name the site.
+// and keys whose certificate names neither the site nor an alias.
 func OpenKeyring(o KeyringOptions) (r *Keyring, created bool, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -82,7 +83,7 @@ func OpenKeyring(o KeyringOptions) (r *Keyring, created bool, err error) {
 			return nil, false, err
 		}
 	}
-	if _, created, err = LoadOrCreateKey(filepath.Join(o.Dir, currentKey), o.Site, o.Now()); err != nil {
+	if _, created, err = LoadOrCreateKey(filepath.Join(o.Dir, currentKey), o.Site, o.Now(), o.Aliases...); err != nil {
 		return nil, false, err
 	}
 	if err := createFile(r.file(stateFile), []byte(rand.Text()+"\n"), 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -100,7 +101,7 @@ func OpenKeyring(o KeyringOptions) (r *Keyring, created bool, err error) {
 // that was done before: then the site may have another one since. Where the
 // site has a key already, Settle changes to the wanted one, for all gateways.
 func (r *Keyring) Want(file string) error {
-	key, err := LoadKey(file, r.Site)
+	key, err := LoadKey(file, r.Site, r.Aliases...)
 	if err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func (r *Keyring) read() error {
 	})
 	var keys []*Key
 	for _, file := range files[:min(len(files), 1+MaxArchived)] {
-		key, err := LoadKey(file, r.Site)
+		key, err := LoadKey(file, r.Site, r.Aliases...)
 		if err != nil {
 			return err
 		}
@@ -201,7 +202,7 @@ func (r *Keyring) find(f gateway.Fingerprint) *Key {
 			return key
 		}
 	}
-	if key, err := LoadKey(r.keyFile(f), r.Site); err == nil && key.certificate.Fingerprint() == f {
+	if key, err := LoadKey(r.keyFile(f), r.Site, r.Aliases...); err == nil && key.certificate.Fingerprint() == f {
 		return key
 	}
 	return nil
@@ -220,7 +221,7 @@ func (r *Keyring) add(key *Key) error {
 // interrupted, no key is lost.
 func (r *Keyring) replace(key *Key) error {
 	file := filepath.Join(r.Dir, currentKey)
-	if old, err := LoadKey(file, r.Site); err == nil {
+	if old, err := LoadKey(file, r.Site, r.Aliases...); err == nil {
 		if old.same(key) {
 			return nil
 		}

@@ -42,7 +42,7 @@ func sealKey(key *Key, secret []byte, site gateway.Wwwroot) ([]byte, error) {
 }
 
 // openKey returns the key with fingerprint f that sealKey sealed.
-func openKey(sealed, secret []byte, site gateway.Wwwroot, f gateway.Fingerprint) (*Key, error) {
+func openKey(sealed, secret []byte, site gateway.Wwwroot, f gateway.Fingerprint, aliases ...gateway.Wwwroot) (*Key, error) {
 	aead, err := keyCipher(secret, site)
 	if err != nil {
 		return nil, err
@@ -55,7 +55,7 @@ func openKey(sealed, secret []byte, site gateway.Wwwroot, f gateway.Fingerprint)
 	if err != nil {
 		return nil, err
 	}
-	if key.certificate.Fingerprint() != f || !key.certificate.Names(site) {
+	if key.certificate.Fingerprint() != f || !key.certificate.Names(site) && !key.certificate.Names(aliases...) {
 		return nil, errors.New("it is another key than its name says")
 	}
 	return key, nil

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -126,8 +127,8 @@ func (e *pin) state() (*gateway.Certificate, error) {
 // checked compares the certificate with the fingerprint that is configured
 // now, which may have changed since it was pinned.
 func (p *Pins) checked(cert *gateway.Certificate, err error, peer *gateway.Peer) (*gateway.Certificate, error) {
-	if err == nil {
-		err = checkPin(cert, peer, p.file(peer.Wwwroot))
+	if err == nil && checkFingerprint(cert, peer) != nil {
+		err = checkPin(cert, peer, p.held(peer))
 	}
 	if err != nil {
 		return nil, err
@@ -188,7 +189,7 @@ func (p *Pins) baseOf(ctx context.Context, peer *gateway.Peer) *gateway.Certific
 }
 
 func (p *Pins) read(peer *gateway.Peer) (*gateway.Certificate, error) {
-	file := p.file(peer.Wwwroot)
+	file := p.held(peer)
 	b, _, err := readFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("pinned certificate: %w", err)
@@ -198,6 +199,17 @@ func (p *Pins) read(peer *gateway.Peer) (*gateway.Certificate, error) {
 		return nil, fmt.Errorf("pinned certificate %s: %w", file, err)
 	}
 	return cert, nil
+}
+
+// held returns the file that holds the certificate of peer: one that was pinned
+// before the peer moved holds, or to move would be a way around the pin.
+func (p *Pins) held(peer *gateway.Peer) string {
+	for _, name := range peer.Names() {
+		if _, err := os.Stat(p.file(name)); err == nil {
+			return p.file(name)
+		}
+	}
+	return p.file(peer.Wwwroot)
 }
 
 // file returns where the certificate of a site is pinned: a name that an

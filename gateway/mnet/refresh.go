@@ -78,16 +78,19 @@ func (p *Pins) load(ctx context.Context, peer *gateway.Peer, pinned *gateway.Cer
 // kept returns the chains of a peer that are kept anywhere.
 func (p *Pins) kept(ctx context.Context, peer *gateway.Peer) [][]byte {
 	var all [][]byte
-	b, err := readUpTo(p.chainFile(peer.Wwwroot), maxChain)
-	switch {
-	case err == nil:
-		all = append(all, b)
-	case !errors.Is(err, fs.ErrNotExist):
-		p.logger().ErrorContext(ctx, "the refreshes of a peer cannot be read", "peer", peer.Wwwroot.String(), "error", err)
-	}
-	if p.Chains != nil {
+	for _, name := range peer.Names() { // before the peer moved, too
+		b, err := readUpTo(p.chainFile(name), maxChain)
+		switch {
+		case err == nil:
+			all = append(all, b)
+		case !errors.Is(err, fs.ErrNotExist):
+			p.logger().ErrorContext(ctx, "the refreshes of a peer cannot be read", "peer", name.String(), "error", err)
+		}
+		if p.Chains == nil {
+			continue
+		}
 		// Without an answer the file must do until somebody asks again.
-		if b, err := p.Chains.Chain(ctx, peer.Wwwroot); err == nil && b != nil {
+		if b, err := p.Chains.Chain(ctx, name); err == nil && b != nil {
 			all = append(all, b)
 		}
 	}

@@ -5,7 +5,8 @@
 -- ARGV: 1 now (µs), 2 life of the nonce (ms), 3 peer, 4 browser, 5 life of the
 --       session (ms), 6 for how long it is remembered afterwards (ms), 7 sessions
 --       kept of a learner, 8 prefix of learners, 9 prefix of Moodle sessions,
---       10 prefix of pictures, 11 how long what is known of one is kept (ms)
+--       10 prefix of pictures, 11 how long what is known of one is kept (ms),
+--       12 other names of the peer, each between blanks
 -- What the prefixes begin is known only when the token has been read; it is in
 -- the slot of the others.
 if not redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[2]) then
@@ -19,7 +20,7 @@ local now, life = tonumber(ARGV[1]), tonumber(ARGV[5])
 local grant = cjson.decode(json)
 if tonumber(ends) <= now then
   return { 'expired' }
-elseif grant.peer ~= ARGV[3] then
+elseif grant.peer ~= ARGV[3] and not string.find(ARGV[12], ' ' .. grant.peer .. ' ', 1, true) then
   return { 'peer' }
 elseif grant.useragent ~= ARGV[4] then
   return { 'browser' }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -81,8 +82,18 @@ func (s *Site) newToken(g Grant) (token string, record []byte, err error) {
 // Redeemer is who redeems a token.
 type Redeemer struct {
 	Peer      gateway.Wwwroot
-	UserAgent string        // of the browser, as in a Grant
-	Life      time.Duration // of the session that begins
+	Aliases   []gateway.Wwwroot // of the peer, for which the token may have been made before it moved
+	UserAgent string            // of the browser, as in a Grant
+	Life      time.Duration     // of the session that begins
+}
+
+// aliases returns the aliases with a blank around each, which no wwwroot has.
+func (by Redeemer) aliases() string {
+	var b strings.Builder
+	for _, alias := range by.Aliases {
+		b.WriteString(" " + alias.String() + " ")
+	}
+	return b.String()
 }
 
 // Redeem burns token, begins the learner's session at the peer (see
@@ -98,7 +109,7 @@ func (s *Site) Redeem(ctx context.Context, nonce [32]byte, token string, by Rede
 		[]string{s.nonceKey(nonce), s.tokenKey(token), s.key(kindEnded, "")},
 		micros(s.r.now()), NonceLife.Milliseconds(), by.Peer.String(), by.UserAgent,
 		by.Life.Milliseconds(), PeerSessionRecent.Milliseconds(), maxPeerSessions, s.key(kindLearner, ""), s.key(kindHome, ""),
-		s.key(kindPicture, ""), ReportLife.Milliseconds())
+		s.key(kindPicture, ""), ReportLife.Milliseconds(), by.aliases())
 	if err != nil {
 		return Grant{}, fail("redeem token", err)
 	}

@@ -223,3 +223,34 @@ func TestRandomCharactersAreUniform(t *testing.T) {
 		t.Error("characters outside of the alphabet")
 	}
 }
+
+func TestATokenOfAPeerThatHasMovedIsItsOwn(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		peer    string
+		aliases []string
+		want    error
+	}{
+		{"an alias", "https://new.example", []string{"https://x.example", grant().Peer.String(), "https://y.example"}, nil},
+		{"the wwwroot, whatever the aliases", grant().Peer.String(), []string{"https://x.example"}, nil},
+		{"no alias", "https://new.example", nil, ErrOtherPeer},
+		{"an alias that only begins like it", "https://new.example", []string{grant().Peer.String() + "/moodle", grant().Peer.String() + "x"}, ErrOtherPeer},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			eachRedis(t, func(t *testing.T, f fixture) {
+				token, err := f.Mint(t.Context(), grant())
+				if err != nil {
+					t.Fatal(err)
+				}
+				by := redeemer()
+				by.Peer, by.Aliases = mustWwwroot(test.peer), nil
+				for _, alias := range test.aliases {
+					by.Aliases = append(by.Aliases, mustWwwroot(alias))
+				}
+				if _, err := f.Redeem(t.Context(), nonce(), token, by); err != test.want {
+					t.Errorf("got %v, want %v", err, test.want)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,73 @@
+package idp
+
+import (
+	"net/http"
+
+	"jumpgate/gateway"
+)
+
+// What an Answer's Location may be besides our login page and a landing.
+const (
+	OutcomeHome  = "home"  // at the home of a remote learner: its jump, or its own page
+	OutcomeOwn   = "own"   // a page of our own site
+	OutcomeMoved = "moved" // our own jump address, which was asked for under an alias
+)
+
+// admit says whether a learner who is logged in may go where a decision leads.
+// If the Answer is refused or has a Location, no token may be minted.
+func (p *Provider) admit(a Answer, who gateway.Identity) Answer {
+	a.Username = who.User.Username
+	switch rule := who.Standing(); {
+	case a.Refused || a.Location != "":
+	case rule == gateway.RuleUserRemote:
+		return p.homeward(a, who.User)
+	case rule != gateway.RuleOK:
+		return a.refuse(rule)
+	case !gateway.MayRoam(p.Roam, a.Peer, who.User.Username):
+		return a.refuse(gateway.RuleUserNotAllowed)
+	}
+	return a
+}
+
+// homeward sends a learner whose account lives at a peer to that peer, which
+// can vouch for them; we never do. The home is known by its id in Moodle's
+// mnet_host, as links have it (hostid). What the learner wants at the home
+// itself needs no jump. A Mahara's jump wants numbers that only it knows
+// (protocol page, section 7), so its learners find the way themselves.
+func (p *Provider) homeward(a Answer, user gateway.User) Answer {
+	a.Home = p.Peers.FindID(int(user.MnetHostID))
+	switch {
+	case a.Home == nil:
+		return a.refuse(gateway.RuleUserRemote)
+	case !a.Home.Access.Allows(user.Username):
+		return a.refuse(gateway.RuleUserAccess)
+	case a.Home == a.Peer:
+		a.Location = a.Target.URL()
+	case a.fromHub, a.Home.Application != gateway.Moodle:
+		return a.refuse(gateway.RuleUserRemote)
+	default:
+		a.Location = gateway.JumpLink(a.Home.Wwwroot, a.Home.Application, a.Peer.Wwwroot, a.Target) + gateway.FromHub
+	}
+	a.Outcome = OutcomeHome
+	return a
+}
+
+// Forward answers a request for the jump address under an alias of the site.
+// Moodle's cookie belongs to the wwwroot, so the learner goes on there, with
+// the decided link written anew; what is refused there is refused here.
+func (p *Provider) Forward(r *http.Request) Answer {
+	query, rule := gateway.ParseQuery(r.URL.RawQuery)
+	if rule != gateway.RuleOK {
+		return Answer{Rule: rule, Refused: true}
+	}
+	a := p.decide(query)
+	if a.Refused || a.Location != "" {
+		return a
+	}
+	a.Outcome = OutcomeMoved
+	a.Location = gateway.JumpLink(p.Site, gateway.Moodle, a.Peer.Wwwroot, a.Target)
+	if a.fromHub {
+		a.Location += gateway.FromHub
+	}
+	return a
+}
