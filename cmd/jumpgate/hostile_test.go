@@ -300,4 +300,3 @@ func (h *hostile) answerAsForum(t *testing.T, by *mnet.Key, doc []byte) {
 	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write(sealed) })
 	h.forumRPC.Store(&answer)
 }
-

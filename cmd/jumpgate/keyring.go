@@ -95,8 +95,8 @@ func (g *instance) openKeys(c *config.Config, s *config.Site, dir string, state 
 	if err != nil { // Redis does not answer: Watch asks again
 		g.log.Warn("the gateways of the site could not agree on a key yet", "site", s.Wwwroot.String(), "error", err)
 	}
-	opened := &siteKeys{Keyring: keys}
-	g.background.Go(func() { keys.Watch(g.ctx, opened.rotate.Load, g.log) })
+	opened, log := &siteKeys{Keyring: keys}, g.log
+	g.background.Go(func() { keys.Watch(g.ctx, opened.rotate.Load, log) })
 	return opened, nil
 }
 
