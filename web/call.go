@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -27,7 +28,9 @@ func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics) func
 			method = ""
 		}
 		metrics.calls.WithLabelValues(site.String(), peer, method, e.Reason).Inc()
-		if !e.Verified && !strangers.mayLog(e.Reason, time.Now()) {
+		// A key that waits for an administrator is rare, and must be seen.
+		_, held := errors.AsType[*mnet.HeldKeyError](e.Err)
+		if !e.Verified && !held && !strangers.mayLog(e.Reason, time.Now()) {
 			return
 		}
 		log.LogAttrs(ctx, callLevel(e), "call", callAttrs(site, e)...)

@@ -137,5 +137,5 @@ func TestNobodyAsksToBecomeAPeerInTheSitesOldName(t *testing.T) {
 	}
 	// Whatever is asked further would need what this instance does not have.
 	s := &config.Site{Wwwroot: wwwroot(t, "https://home.test"), Aliases: []gateway.Wwwroot{wwwroot(t, "http://old.test")}, Peers: peers}
-	(&instance{}).keyswapped(s, nil, nil)(t.Context(), mnet.KeyswapRequest{Wwwroot: s.Aliases[0], Certificate: key.Certificate()})
+	(&instance{}).keyswapped(&config.Config{}, s, nil, nil)(t.Context(), mnet.KeyswapRequest{Wwwroot: s.Aliases[0], Certificate: key.Certificate()})
 }

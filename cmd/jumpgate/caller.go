@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"jumpgate/gateway"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/store"
@@ -14,8 +15,10 @@ import (
 
 // fetchCertificates begins to fetch the certificates of peers that nobody has
 // pinned yet.
-func (g *instance) fetchCertificates(s *config.Site, caller *mnet.Caller) {
+func (g *instance) fetchCertificates(s *config.Site, known *standing, caller *mnet.Caller) {
 	g.background.Go(func() {
+		known.fetching.Lock() // of a configuration before this one
+		defer known.fetching.Unlock()
 		for _, peer := range s.Peers.Peers() {
 			if peer.Certificate != nil || g.ctx.Err() != nil {
 				continue
@@ -30,9 +33,13 @@ func (g *instance) fetchCertificates(s *config.Site, caller *mnet.Caller) {
 	})
 }
 
+// newClient returns what speaks to the peers of a site.
+func newClient(site gateway.Wwwroot, keys *mnet.Keyring) *mnet.Client {
+	return &mnet.Client{Keys: keys.Keys, Site: site, HTTP: &http.Client{Timeout: time.Minute}}
+}
+
 // newCaller returns what calls a site's peers. state may be nil.
-func newCaller(s *config.Site, keys *mnet.Keyring, state *store.Site, dir string, log *slog.Logger) *mnet.Caller {
-	client := &mnet.Client{Keys: keys.Keys, Site: s.Wwwroot, HTTP: &http.Client{Timeout: time.Minute}}
+func newCaller(client *mnet.Client, state *store.Site, dir string, log *slog.Logger) *mnet.Caller {
 	pins := &mnet.Pins{Dir: filepath.Join(dir, "peers"), Fetch: client.FetchCertificate, Log: log}
 	if state != nil {
 		pins.Chains = state

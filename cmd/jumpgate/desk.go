@@ -40,6 +40,9 @@ func (f siteFlags) open(t *terminal) (*desk, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := notAsRoot(loaded.StateDir); err != nil {
+		return nil, err
+	}
 	d := &desk{config: loaded}
 	if d.site, err = f.pick(loaded); err != nil {
 		return nil, err
@@ -59,7 +62,7 @@ func (f siteFlags) open(t *terminal) (*desk, error) {
 		d.close()
 		return nil, err
 	}
-	d.caller = newCaller(d.site, d.keys, d.state, d.dir, log)
+	d.caller = newCaller(newClient(d.site.Wwwroot, d.keys), d.state, d.dir, log)
 	return d, nil
 }
 

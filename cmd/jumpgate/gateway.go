@@ -32,7 +32,7 @@ type instance struct {
 	moodles []moodleRedis // Moodle's own ones
 
 	mu        sync.Mutex
-	keyrings  map[gateway.Wwwroot]*siteKeys
+	sites     map[gateway.Wwwroot]*standing
 	strangers *strangers
 	children  *idp.Children // sessions at peers that are to end
 
@@ -51,7 +51,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	g := &instance{log: log, redis: opened, keyrings: map[gateway.Wwwroot]*siteKeys{}, strangers: newStrangers()}
+	g := &instance{log: log, redis: opened, sites: map[gateway.Wwwroot]*standing{}, strangers: newStrangers()}
 	g.metrics = web.NewMetrics(opened.Up)
 	g.children = idp.NewChildren(web.ObserveLogouts(log, g.metrics), idp.KillPauses)
 	g.ctx, g.stop = context.WithCancel(ctx)
@@ -102,6 +102,7 @@ func (g *instance) load(c *config.Config) error {
 	for _, p := range g.proxies {
 		p.CloseIdle()
 	}
+	g.leave(c.Sites)
 	g.handler, g.proxies = web.NewHandler(sites, c.TrustedProxies, g.log, g.metrics), proxies
 	return nil
 }
@@ -114,10 +115,11 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		return nil, withHint(err, "make the state directory writable, or name another one (state_dir, --state-dir)")
 	}
 	state := g.redis.Site(s.Wwwroot)
-	keys, err := g.keys(c, s, dir, state)
+	known, err := g.standing(c, s, dir, state)
 	if err != nil {
 		return nil, err
 	}
+	keys := known.Keyring
 	if s.Issuer == config.IssuerMoodle {
 		return g.guarded(s, trust, keys)
 	}
@@ -131,7 +133,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		return nil, err
 	}
 	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
-	caller := newCaller(s, keys, state, dir, g.log)
+	caller := newCaller(known.client, state, dir, g.log)
 	caller.Held = g.held(s, state)
 	provider := idp.New(idp.Options{
 		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Source: source, OpenID: openID(s), Store: state,
@@ -153,11 +155,11 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if s.MNet.Off {
 		return site, nil
 	}
-	g.fetchCertificates(s, caller)
+	g.fetchCertificates(s, known, caller)
 	site.PublicKey = mnet.PublicKey(keys.Current)
 	site.RPC = &mnet.Server{
 		Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: provider.Methods(), Replays: state,
-		Window: s.MNet.TimestampWindow, Addr: trust.Client, Keyswapped: g.keyswapped(s, caller, state),
+		Window: s.MNet.TimestampWindow, Addr: trust.Client, Budget: known.budget, Keyswapped: g.keyswapped(c, s, caller, state),
 		Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
 			peer := s.Peers.Exact(wwwroot)
 			if peer == nil {
@@ -167,7 +169,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 			return peer, cert, err
 		},
 		Pass: func(ctx context.Context, c *mnet.Call, message []byte) ([]byte, error) {
-			return inner.PassCall(ctx, keys.Current().Certificate(), c.Addr, message, mnet.MaxBody)
+			return inner.PassCall(ctx, keys.Current().Certificate(), c.Addr, message, mnet.MaxPassed)
 		},
 		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,36 +51,42 @@ func openKeys(o mnet.KeyringOptions, log *slog.Logger) (*mnet.Keyring, error) {
 
 const otherKeyHint = "give all gateways of the site the same state_dir, or the same mnet.key_secret_file; if this key is the right one, run: jumpgate key import --current"
 
-// siteKeys are the keys of a site, which outlive a reload.
-type siteKeys struct {
+// standing is what of a site outlives a reload.
+type standing struct {
 	*mnet.Keyring
-	rotate atomic.Bool // as the configuration in force has it
+	rotate   atomic.Bool // as the configuration in force has it
+	stop     context.CancelFunc
+	budget   *mnet.Budget
+	client   *mnet.Client
+	fetching sync.Mutex // held while certificates of peers are fetched
 }
 
-// keys returns the keyring of a site, and sees to it that it keeps up with the
-// other gateways of the site.
-func (g *instance) keys(c *config.Config, s *config.Site, dir string, state *store.Site) (*mnet.Keyring, error) {
+// standing returns what of a site outlives a reload, and sees to it that its
+// keys keep up with those of its other gateways.
+func (g *instance) standing(c *config.Config, s *config.Site, dir string, state *store.Site) (*standing, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	opened := g.keyrings[s.Wwwroot]
-	switch {
-	case opened == nil:
+	known := g.sites[s.Wwwroot]
+	if known == nil {
 		var err error
-		if opened, err = g.openKeys(c, s, dir, state); err != nil {
+		if known, err = g.openSite(c, s, dir, state); err != nil {
 			return nil, err
 		}
-		g.keyrings[s.Wwwroot] = opened
-	case s.KeyFile != "":
-		if err := opened.Want(s.KeyFile); err != nil {
-			return nil, withHint(err, keyHint)
+		g.sites[s.Wwwroot] = known
+	} else {
+		known.SetSecret([]byte(s.MNet.KeySecret))
+		if s.KeyFile != "" {
+			if err := known.Want(s.KeyFile); err != nil {
+				return nil, withHint(err, keyHint)
+			}
 		}
 	}
 	// In guard mode the key is Moodle's to change.
-	opened.rotate.Store(s.MNet.RotateKey && s.Issuer == config.IssuerGateway)
-	return opened.Keyring, nil
+	known.rotate.Store(s.MNet.RotateKey && s.Issuer == config.IssuerGateway)
+	return known, nil
 }
 
-func (g *instance) openKeys(c *config.Config, s *config.Site, dir string, state *store.Site) (*siteKeys, error) {
+func (g *instance) openSite(c *config.Config, s *config.Site, dir string, state *store.Site) (*standing, error) {
 	if c.Redis.Embedded {
 		state = nil
 	}
@@ -86,26 +94,40 @@ func (g *instance) openKeys(c *config.Config, s *config.Site, dir string, state 
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(g.ctx, 3*time.Second)
+	limited, cancel := context.WithTimeout(g.ctx, 3*time.Second)
 	defer cancel()
-	err = keys.Settle(ctx)
+	err = keys.Settle(limited)
 	if _, other := errors.AsType[*mnet.OtherKeyError](err); other {
 		return nil, withHint(err, otherKeyHint)
 	}
 	if err != nil { // Redis does not answer: Watch asks again
 		g.log.Warn("the gateways of the site could not agree on a key yet", "site", s.Wwwroot.String(), "error", err)
 	}
-	opened, log := &siteKeys{Keyring: keys}, g.log
-	g.background.Go(func() { keys.Watch(g.ctx, opened.rotate.Load, log) })
+	opened, log := &standing{Keyring: keys, budget: mnet.NewBudget(), client: newClient(s.Wwwroot, keys)}, g.log
+	ctx, stop := context.WithCancel(g.ctx)
+	opened.stop = stop
+	g.background.Go(func() { keys.Watch(ctx, opened.rotate.Load, log) })
 	return opened, nil
+}
+
+// leave ends what outlived a reload of sites that are not configured any more.
+func (g *instance) leave(sites []*config.Site) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for w, known := range g.sites {
+		if !slices.ContainsFunc(sites, func(s *config.Site) bool { return s.Wwwroot == w }) {
+			known.stop()
+			delete(g.sites, w)
+		}
+	}
 }
 
 // otherKey names a site whose gateways have agreed on a key that is not here.
 func (g *instance) otherKey() (gateway.Wwwroot, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for site, keys := range g.keyrings {
-		if keys.Failure() != nil {
+	for site, known := range g.sites {
+		if known.Failure() != nil {
 			return site, true
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -115,7 +116,8 @@ func (t *terminal) report(err error, hint string) {
 		}
 		return
 	}
-	fmt.Fprintf(t.stderr, "jumpgate: error: %v\n", err)
+	// Some of it may be a stranger's: of a certificate, a page, a fault.
+	fmt.Fprintf(t.stderr, "jumpgate: error: %s\n", strings.Map(visible, err.Error()))
 	if known := hintOf(err); known != "" {
 		hint = known
 	}

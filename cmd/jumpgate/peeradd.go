@@ -149,9 +149,9 @@ func services(flag string, names []string) ([]string, error) {
 		return nil, nil
 	}
 	for _, name := range names {
-		if name != gateway.ServiceSSOIDP && name != gateway.ServiceSSOSP {
+		if !slices.Contains(config.Services, name) {
 			return nil, &usageError{fmt.Sprintf("%s: unknown service %q", flag, name),
-				"write " + gateway.ServiceSSOIDP + ", " + gateway.ServiceSSOSP + ", both with a comma between them, or none"}
+				"write one or more of " + strings.Join(config.Services, ", ") + " with commas between them, or none"}
 		}
 	}
 	return names, nil
@@ -229,6 +229,9 @@ func (a *addition) sameAsAsked(w gateway.Wwwroot, cert *gateway.Certificate) err
 
 // write makes the peer a peer.
 func (a *addition) write(p *gateway.Peer) error {
+	if err := a.restart(a.ctx, p, p.Certificate); err != nil {
+		return err
+	}
 	file, err := a.site.AddPeer(p, []string{
 		fmt.Sprintf("A peer of %s. %s.", a.site.Wwwroot, author(a.command)),
 		fmt.Sprintf("Certificate: %s, until %s.", p.Certificate.Fingerprint(), p.Certificate.NotAfter.UTC().Format("2006-01-02")),

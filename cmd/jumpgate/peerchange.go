@@ -75,6 +75,9 @@ func (a *addition) refresh(peer *gateway.Peer) error {
 			fmt.Sprintf("write there fingerprint: %s and no certificate, remove the peer's file from %s if there is one, and send the gateway SIGHUP",
 				cert.Fingerprint(), a.caller.Pins.Dir))
 	}
+	if err := a.restart(a.ctx, peer, cert); err != nil {
+		return err
+	}
 	if err := a.site.RepinPeer(peer, cert, []string{
 		fmt.Sprintf("Another certificate, until %s. %s.", cert.NotAfter.UTC().Format("2006-01-02"), author(a.command)),
 	}); err != nil {
@@ -83,6 +86,14 @@ func (a *addition) refresh(peer *gateway.Peer) error {
 	a.settled(a.ctx, peer.Wwwroot)
 	_, err = fmt.Fprintf(a.stdout, "wrote %s\n", file)
 	return err
+}
+
+// restart lets trust in a peer begin anew: whatever its former certificates
+// vouched for is over.
+func (d *desk) restart(ctx context.Context, peer *gateway.Peer, cert *gateway.Certificate) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	return withHint(d.caller.Pins.Restart(ctx, peer, cert), "see that Redis runs, and that this account may write to "+d.caller.Pins.Dir)
 }
 
 type peerRemoveCommand struct {

@@ -80,8 +80,8 @@ func inWords(err error, site, us gateway.Wwwroot) error {
 
 // visible keeps what a stranger has written from steering the terminal.
 func visible(r rune) rune {
-	if !unicode.IsPrint(r) {
-		return '?'
+	if unicode.IsPrint(r) || r == '\n' || r == '\t' {
+		return r
 	}
-	return r
+	return '?'
 }

@@ -66,7 +66,7 @@ func (s *strangers) begin(host string, now time.Time) bool {
 func (s *strangers) end() { <-s.slots }
 
 // keyswapped returns what a site's MNet server tells of keyswaps.
-func (g *instance) keyswapped(s *config.Site, caller *mnet.Caller, state *store.Site) func(context.Context, mnet.KeyswapRequest) {
+func (g *instance) keyswapped(c *config.Config, s *config.Site, caller *mnet.Caller, state *store.Site) func(context.Context, mnet.KeyswapRequest) {
 	return func(ctx context.Context, r mnet.KeyswapRequest) {
 		peer := s.Peers.Exact(r.Wwwroot.String())
 		switch {
@@ -80,7 +80,7 @@ func (g *instance) keyswapped(s *config.Site, caller *mnet.Caller, state *store.
 		}
 		g.remember(ctx, s, state, r, peer != nil)
 		if peer == nil && s.MNet.RegisterAll && s.PeersDir != "" {
-			g.register(s, caller.Client.Keys, r)
+			g.register(c.File, s, caller.Client.Keys, r)
 		}
 	}
 }
@@ -122,7 +122,7 @@ func strangerAttrs(s *config.Site, r mnet.KeyswapRequest) []slog.Attr {
 
 // register makes a peer without grants of a site that hands out the certificate
 // it asked with (register_all). The caller does not wait for it.
-func (g *instance) register(s *config.Site, keys func() []*mnet.Key, r mnet.KeyswapRequest) {
+func (g *instance) register(configuration string, s *config.Site, keys func() []*mnet.Key, r mnet.KeyswapRequest) {
 	home := s.Wwwroot.Loopback() // a demo or a test
 	if r.Wwwroot.Scheme() != "https" && !(home && r.Wwwroot.Loopback()) ||
 		len(s.Peers.Peers()) >= maxRegisterable || g.ctx.Err() != nil ||
@@ -134,7 +134,7 @@ func (g *instance) register(s *config.Site, keys func() []*mnet.Key, r mnet.Keys
 		ctx, cancel := context.WithTimeout(g.ctx, callBackTime)
 		defer cancel()
 		client := &mnet.Client{Keys: keys, Site: s.Wwwroot, HTTP: outsideClient(home)}
-		file, err := registerPeer(ctx, client, s, r)
+		file, err := registerPeer(ctx, client, configuration, s, r)
 		switch attrs := strangerAttrs(s, r); {
 		case errors.Is(err, fs.ErrExist): // another gateway was faster
 		case err != nil:
@@ -145,7 +145,7 @@ func (g *instance) register(s *config.Site, keys func() []*mnet.Key, r mnet.Keys
 	})
 }
 
-func registerPeer(ctx context.Context, client *mnet.Client, s *config.Site, r mnet.KeyswapRequest) (file string, err error) {
+func registerPeer(ctx context.Context, client *mnet.Client, configuration string, s *config.Site, r mnet.KeyswapRequest) (file string, err error) {
 	var cert *gateway.Certificate
 	var application gateway.Application
 	for _, application = range applications(r.Application) {
@@ -158,6 +158,16 @@ func registerPeer(ctx context.Context, client *mnet.Client, s *config.Site, r mn
 	}
 	if cert.Fingerprint() != r.Certificate.Fingerprint() {
 		return "", fmt.Errorf("it hands out another certificate, %s", cert.Fingerprint())
+	}
+	// An administrator may have added it, and not reloaded yet.
+	fresh, err := config.Load(configuration)
+	if err != nil {
+		return "", fmt.Errorf("the configuration is in no state to add to: %w", err)
+	}
+	for _, site := range fresh.Sites {
+		if site.Wwwroot == s.Wwwroot && site.Peers.Exact(r.Wwwroot.String()) != nil {
+			return "", fs.ErrExist
+		}
 	}
 	return s.AddPeer(&gateway.Peer{
 		Wwwroot: r.Wwwroot, Application: application, Certificate: cert, Fingerprint: cert.Fingerprint(),

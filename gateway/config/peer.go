@@ -226,8 +226,8 @@ func hasDots(path string) bool {
 	return false
 }
 
-// knownServices are the services that a peer may be granted.
-var knownServices = []string{gateway.ServiceSSOIDP, gateway.ServiceSSOSP, gateway.ServiceMnetEnrol}
+// Services are the services that a peer may be granted.
+var Services = []string{gateway.ServiceSSOIDP, gateway.ServiceSSOSP, gateway.ServiceMnetEnrol}
 
 // services reads names of MNet services; without the field it is the usual
 // one, with an empty list none.
@@ -238,8 +238,8 @@ func (o object) services(key, usual string) []string {
 	var all []string
 	for _, item := range o.list(key) {
 		text, ok := o.plain(item, "a service")
-		if ok && !slices.Contains(knownServices, text) {
-			o.errorf(item.at, "write one of: "+strings.Join(knownServices, ", "), "unknown service %q", text)
+		if ok && !slices.Contains(Services, text) {
+			o.errorf(item.at, "write one of: "+strings.Join(Services, ", "), "unknown service %q", text)
 			ok = false
 		}
 		if ok && !slices.Contains(all, text) {

@@ -14,17 +14,20 @@ import (
 // Registry is where the gateways of a site agree on its current key, so that
 // none signs with a key that the others do not have.
 type Registry interface {
-	// RegisterKey says that a gateway is alive, where its state directory is
-	// and which key it has. It returns the key agreed on, that of the first
-	// to ask until ChangeKey, and the state directories of all that are alive.
-	// A gateway without a name only asks.
-	RegisterKey(ctx context.Context, name, state string, f gateway.Fingerprint) (agreed gateway.Fingerprint, states []string, err error)
+	// RegisterKey says that a gateway is alive, where its state directory is,
+	// which key it has and of which generation. It returns the key agreed on,
+	// that of the first to ask until ChangeKey, with its generation, and the
+	// state directories of all that are alive. A gateway with a later
+	// generation is believed: then a change was lost. One without a name only
+	// asks.
+	RegisterKey(ctx context.Context, name, state string, f gateway.Fingerprint, generation int64) (agreed gateway.Fingerprint, of int64, states []string, err error)
 
 	// ChangeKey makes to the agreed key if from still is, and keeps sealed,
-	// if it is not nil, for gateways that have to fetch it. Of several at
-	// once one wins. It may be repeated when its answer was lost, and from
-	// may be to.
-	ChangeKey(ctx context.Context, from, to gateway.Fingerprint, sealed []byte) (bool, error)
+	// if it is not nil, for gateways that have to fetch it. It returns the
+	// generation of to, or 0 if another key is agreed on. Of several at once
+	// one wins. It may be repeated when its answer was lost, and from may be
+	// to.
+	ChangeKey(ctx context.Context, from, to gateway.Fingerprint, sealed []byte) (generation int64, err error)
 
 	// SealedKey returns what ChangeKey kept for a key, or nil.
 	SealedKey(ctx context.Context, f gateway.Fingerprint) ([]byte, error)
@@ -67,15 +70,20 @@ func (r *Keyring) settle(ctx context.Context) error {
 		return r.want(ctx)
 	}
 	ours := r.Current().certificate.Fingerprint()
-	agreed, states, err := r.Registry.RegisterKey(ctx, r.Gateway, r.state, ours)
+	agreed, generation, states, err := r.Registry.RegisterKey(ctx, r.Gateway, r.state, ours, r.generation)
 	if err != nil {
-		return fmt.Errorf("agree on a key: %w", err)
+		return &unreached{fmt.Errorf("agree on a key: %w", err)}
 	}
 	r.agreed, r.states = agreed, states
 	if r.wanted != nil {
 		return r.want(ctx)
 	}
 	if agreed == ours {
+		if generation != r.generation {
+			if err := r.setCount(generation); err != nil {
+				return err
+			}
+		}
 		return r.offer(ctx)
 	}
 	key := r.find(agreed)
@@ -87,8 +95,13 @@ func (r *Keyring) settle(ctx context.Context) error {
 	if key == nil {
 		return &OtherKeyError{Site: r.Site, Ours: ours, Agreed: agreed}
 	}
-	return r.promote(key)
+	return r.promote(key, generation)
 }
+
+// unreached is an error of a Registry, which says by itself that it is down.
+type unreached struct{ error }
+
+func (u *unreached) Unwrap() error { return u.error }
 
 // want changes to the key that an administrator wants.
 func (r *Keyring) want(ctx context.Context) error {
@@ -98,13 +111,16 @@ func (r *Keyring) want(ctx context.Context) error {
 	}
 	r.wanted = nil
 	err := r.change(ctx, key)
-	if err == nil {
-		err = r.markImported(key)
+	if err == nil && r.configured != nil {
+		// It has been taken up, or somebody wants another one since.
+		err = r.markImported(r.configured)
 	}
 	if err != nil {
 		r.wanted = key
+		return err
 	}
-	return err
+	r.configured = nil
+	return nil
 }
 
 // offer lets gateways that begin later fetch the current key, if there is a
@@ -120,7 +136,7 @@ func (r *Keyring) offer(ctx context.Context) error {
 		return err
 	}
 	if _, err := r.Registry.ChangeKey(ctx, f, f, sealed); err != nil {
-		return fmt.Errorf("offer key: %w", err)
+		return &unreached{fmt.Errorf("offer key: %w", err)}
 	}
 	r.offered = f
 	return nil
@@ -133,7 +149,7 @@ func (r *Keyring) fetch(ctx context.Context, f gateway.Fingerprint) (*Key, error
 	}
 	sealed, err := r.Registry.SealedKey(ctx, f)
 	if err != nil {
-		return nil, fmt.Errorf("fetch key: %w", err)
+		return nil, &unreached{fmt.Errorf("fetch key: %w", err)}
 	}
 	if sealed == nil {
 		return nil, nil
@@ -142,7 +158,7 @@ func (r *Keyring) fetch(ctx context.Context, f gateway.Fingerprint) (*Key, error
 	if err != nil {
 		return nil, fmt.Errorf("fetch key: %w", err)
 	}
-	return key, r.add(key)
+	return key, r.keep(key, offeredKey)
 }
 
 // Due reports whether the current key ends soon: 28 days before for a key of
@@ -188,7 +204,7 @@ func (r *Keyring) Import(ctx context.Context, key *Key) error {
 // must not be lost.
 func (r *Keyring) change(ctx context.Context, key *Key) error {
 	if r.Registry == nil {
-		return r.promote(key)
+		return r.promote(key, r.generation+1)
 	}
 	if r.Secret == nil && slices.ContainsFunc(r.states, func(s string) bool { return s != r.state }) {
 		return ErrSeparateStates
@@ -200,18 +216,19 @@ func (r *Keyring) change(ctx context.Context, key *Key) error {
 			return err
 		}
 	}
-	if err := r.add(key); err != nil {
+	if err := r.keep(key, offeredKey); err != nil {
 		return err
 	}
-	won, err := r.Registry.ChangeKey(ctx, r.agreed, key.certificate.Fingerprint(), sealed)
+	generation, err := r.Registry.ChangeKey(ctx, r.agreed, key.certificate.Fingerprint(), sealed)
 	if err != nil {
 		// The file stays: nobody knows whether it was agreed on.
-		return fmt.Errorf("agree on a key: %w", err)
+		return &unreached{fmt.Errorf("agree on a key: %w", err)}
 	}
-	if !won {
+	if generation == 0 {
+		r.withdraw(key)
 		return r.settle(ctx)
 	}
-	return r.promote(key)
+	return r.promote(key, generation)
 }
 
 // Watch settles every few seconds until ctx ends, and rotates, if rotate says
@@ -233,9 +250,12 @@ func (r *Keyring) Watch(ctx context.Context, rotate func() bool, log *slog.Logge
 			log.LogAttrs(ctx, slog.LevelInfo, "the MNet key of the site has changed", slog.String("site", r.Site.String()),
 				slog.String("from", before.certificate.Fingerprint().String()), slog.String("to", now.certificate.Fingerprint().String()))
 		}
+		_, away := errors.AsType[*unreached](err)
 		switch {
 		case err == nil:
 			said = ""
+		case away: // which is said by who watches it
+			log.LogAttrs(ctx, slog.LevelDebug, "the gateways of the site cannot agree on a key now", slog.String("site", r.Site.String()), slog.Any("error", err))
 		case err.Error() != said && ctx.Err() == nil:
 			said = err.Error()
 			log.LogAttrs(ctx, slog.LevelError, "the MNet key of the site needs attention", slog.String("site", r.Site.String()), slog.Any("error", err))

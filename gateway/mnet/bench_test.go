@@ -117,7 +117,7 @@ func BenchmarkServer(b *testing.B) {
 	decrypt, sign := privateOperations(b, recordedKey(b, "idp"))
 	compare(b, func() { decrypt(); sign() }, func() {
 		s.once.Do(s.init)
-		s.budget = newBudget() // or the clock would have to run
+		s.budget = NewBudget() // or the clock would have to run
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequest("POST", "/", strings.NewReader(doc)))
 		if w.Code != 200 || w.Body.Len() < 5000 {

@@ -49,67 +49,94 @@ type caller struct {
 	peer string
 }
 
-// budget limits the RSA work of a Server.
-type budget struct {
-	mu      sync.Mutex
-	proven  *table[caller]
-	pairs   *table[caller]
-	addrs   *table[netip.Addr]
-	peers   *table[string]
-	rest    *rate.Limiter
+// Budget limits the RSA work of a site's Server, and outlives it where one
+// follows another: whoever has proven to be there is not to begin anew.
+type Budget struct {
+	mu sync.Mutex
+	limits
+	late    limits // for what the current key does not open
 	swaps   *table[netip.Addr]
 	allSwap *rate.Limiter
 	working chan struct{} // a slot for each RSA operation at a time
 }
 
-func newBudget() *budget {
-	return &budget{
+// limits are the buckets for one kind of work.
+type limits struct {
+	proven *table[caller]
+	pairs  *table[caller]
+	addrs  *table[netip.Addr]
+	peers  *table[string]
+	rest   *rate.Limiter
+}
+
+func newLimits() limits {
+	return limits{
 		proven: newTable[caller](provenAllowance, provenTime),
 		pairs:  newTable[caller](pairAllowance, idleTime),
 		addrs:  newTable[netip.Addr](addressAllowance, idleTime),
 		peers:  newTable[string](peerAllowance, idleTime),
 		rest:   rate.NewLimiter(unprovenAllowance.perSecond, unprovenAllowance.burst),
-		swaps:  newTable[netip.Addr](swapAllowance, idleTime),
+	}
+}
 
+// NewBudget returns a Budget that nobody has used.
+func NewBudget() *Budget {
+	return &Budget{
+		limits: newLimits(), late: newLimits(),
+		swaps:   newTable[netip.Addr](swapAllowance, idleTime),
 		allSwap: rate.NewLimiter(swapsAllowance.perSecond, swapsAllowance.burst),
 		// Half of the processors are left to the pages that pass through.
 		working: make(chan struct{}, (runtime.GOMAXPROCS(0)+1)/2),
 	}
 }
 
-// allow reports whether n more RSA operations may be spent on a caller. The
-// narrowest limit is asked first, so that whoever exceeds it uses up nothing
-// that is shared.
-func (b *budget) allow(c caller, n int, now time.Time) bool {
-	c.addr = network(c.addr)
+// allow reports whether one more RSA operation may be spent on a caller.
+func (b *Budget) allow(c caller, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if l := b.proven.find(c, now); l != nil {
-		return l.AllowN(now, n)
+	return b.limits.allow(c, 1, now)
+}
+
+// allowLate reports whether a message that the current key does not open may
+// cost n more operations: for late messages, which are few, so that they do not
+// use up what the others need.
+func (b *Budget) allowLate(c caller, n int, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.late.allow(c, n, now)
+}
+
+// allow asks the narrowest limit first, so that whoever exceeds it uses up
+// nothing that is shared.
+func (l *limits) allow(c caller, n int, now time.Time) bool {
+	c.addr = network(c.addr)
+	if p := l.proven.find(c, now); p != nil {
+		return p.AllowN(now, n)
 	}
-	return b.pairs.get(c, now).AllowN(now, n) &&
-		b.addrs.get(c.addr, now).AllowN(now, n) &&
-		b.peers.get(c.peer, now).AllowN(now, n) &&
-		b.rest.AllowN(now, n)
+	return l.pairs.get(c, now).AllowN(now, n) &&
+		l.addrs.get(c.addr, now).AllowN(now, n) &&
+		l.peers.get(c.peer, now).AllowN(now, n) &&
+		l.rest.AllowN(now, n)
 }
 
 // allowSwap reports whether one more keyswap of addr may be told of.
-func (b *budget) allowSwap(addr netip.Addr, now time.Time) bool {
+func (b *Budget) allowSwap(addr netip.Addr, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.swaps.get(network(addr), now).AllowN(now, 1) && b.allSwap.AllowN(now, 1)
 }
 
 // prove notes that c has sent a message with a valid signature.
-func (b *budget) prove(c caller, now time.Time) {
+func (b *Budget) prove(c caller, now time.Time) {
 	c.addr = network(c.addr)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.proven.get(c, now)
+	b.late.proven.get(c, now)
 }
 
 // work runs f when a processor is free and reports whether one was.
-func (b *budget) work(ctx context.Context, f func()) bool {
+func (b *Budget) work(ctx context.Context, f func()) bool {
 	ctx, cancel := context.WithTimeout(ctx, workPatience)
 	defer cancel()
 	select {

@@ -18,25 +18,29 @@ type Caller struct {
 	Held func(context.Context, *HeldKeyError)
 }
 
+// maxTries bounds how often a peer that changes its key is asked again: once
+// (section 3.5), and once more where another gateway of the site was faster.
+const maxTries = 3
+
 // Call is Client.Call. A peer that answers with a new key which it signed with
-// the one that is known is asked once more (section 3.5).
+// the one that is known is asked once more.
 func (c *Caller) Call(ctx context.Context, peer *gateway.Peer, method string, params ...Value) (Value, error) {
 	cert, err := c.Pins.Certificate(ctx, peer)
 	if err != nil {
 		return nil, err
 	}
-	v, err := c.Client.Call(ctx, peer, cert, method, params...)
-	fault, ok := errors.AsType[*Fault](err)
-	if !ok || fault.Code != FaultNewKey {
-		c.held(ctx, err)
-		return v, err
+	for try := 1; ; try++ {
+		v, err := c.Client.Call(ctx, peer, cert, method, params...)
+		fault, ok := errors.AsType[*Fault](err)
+		if !ok || fault.Code != FaultNewKey || try == maxTries {
+			c.held(ctx, err)
+			return v, err
+		}
+		if cert, err = c.Pins.accept(ctx, peer, fault); err != nil {
+			c.held(ctx, err)
+			return nil, fmt.Errorf("call %s of %s: %w", method, peer.Wwwroot, err)
+		}
 	}
-	cert, accepted := c.Pins.accept(ctx, peer, fault)
-	if accepted != nil {
-		c.held(ctx, accepted)
-		return nil, fmt.Errorf("call %s of %s: %w", method, peer.Wwwroot, accepted)
-	}
-	return c.Client.Call(ctx, peer, cert, method, params...)
 }
 
 // Refresh returns the certificate that a peer has changed to, or nil if it has

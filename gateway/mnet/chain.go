@@ -4,17 +4,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"jumpgate/gateway"
 )
 
 // chain is how a peer came from the certificate that was pinned to the one it
 // has now: each step is a fault 7025 (section 3.5) that the holder of the key
-// before signed. Whoever reads a chain verifies every step again, so that
-// nobody who can write to where it is kept can put a key into it.
+// before signed. Whoever reads a chain verifies every step again, so nobody who
+// can write to where it is kept can put a key into it, unless they have one of
+// the peer's own. Steps tell no time: that none goes back is for GivenUp, and
+// for the rule that no certificate comes twice.
 type chain struct {
-	Base  string `json:"base"` // PEM
-	Steps []step `json:"steps"`
+	Base    string   `json:"base"` // PEM
+	Steps   []step   `json:"steps"`
+	GivenUp []string `json:"given_up,omitempty"` // fingerprints that an administrator has replaced
 }
 
 // step is a signed answer: the XML-RPC document of the fault, and the
@@ -25,8 +29,9 @@ type step struct {
 }
 
 const (
-	maxChain = 1 << 20 // bytes of a chain as JSON: decades of a new key a month
-	maxSteps = 300
+	maxChain   = 1 << 20 // bytes of a chain as JSON: decades of a new key a month
+	maxSteps   = 300
+	maxPayload = 16 << 10 // bytes of one step's document
 )
 
 var errNoChain = errors.New("the refreshes do not begin at the certificate that is pinned")
@@ -46,33 +51,40 @@ func parseChain(b []byte) (chain, error) {
 	return c, nil
 }
 
-// walk verifies the chain of a peer, as far as it is needed, and returns the
-// certificates in it from the one with fingerprint pinned on.
-func (c chain) walk(peer *gateway.Peer, pinned gateway.Fingerprint) ([]*gateway.Certificate, error) {
-	cert, err := parseCertificateOf(peer, []byte(c.Base))
+// walk verifies the chain of a peer and returns the certificates in it, of
+// which the first must be the pinned one.
+func (c chain) walk(peer *gateway.Peer, pinned gateway.Fingerprint, givenUp []string) ([]*gateway.Certificate, error) {
+	base, err := parseCertificateOf(peer, []byte(c.Base))
 	if err != nil {
 		return nil, err
 	}
-	var trusted []*gateway.Certificate
-	for i := 0; ; i++ {
-		if trusted != nil || cert.Fingerprint() == pinned {
-			trusted = append(trusted, cert)
-		}
-		if i == len(c.Steps) {
-			break
-		}
-		if cert, err = c.Steps[i].take(peer, cert); err != nil {
-			return nil, fmt.Errorf("refresh %d: %w", i+1, err)
-		}
-	}
-	if trusted == nil {
+	if base.Fingerprint() != pinned {
 		return nil, errNoChain
 	}
-	return trusted, nil
+	certs := []*gateway.Certificate{base}
+	for i, step := range c.Steps {
+		next, err := step.take(peer, certs[i])
+		if err != nil {
+			return nil, fmt.Errorf("refresh %d: %w", i+1, err)
+		}
+		if holds(certs, next) || slices.Contains(givenUp, next.Fingerprint().String()) {
+			return nil, fmt.Errorf("refresh %d: goes back to %s", i+1, next.Fingerprint())
+		}
+		certs = append(certs, next)
+	}
+	return certs, nil
+}
+
+// holds reports whether cert is among certs.
+func holds(certs []*gateway.Certificate, cert *gateway.Certificate) bool {
+	return slices.ContainsFunc(certs, func(c *gateway.Certificate) bool { return c.Fingerprint() == cert.Fingerprint() })
 }
 
 // take returns the certificate that a step leads to from cert.
 func (s step) take(peer *gateway.Peer, cert *gateway.Certificate) (*gateway.Certificate, error) {
+	if len(s.Payload) > maxPayload {
+		return nil, fmt.Errorf("a document of more than %d bytes", maxPayload)
+	}
 	signed := Signed{Payload: s.Payload, Signature: s.Signature}
 	if err := signed.Verify(cert); err != nil {
 		return nil, err

@@ -45,7 +45,7 @@ func writeTemp(dir string, content []byte, mode os.FileMode) (name string, err e
 		return "", err
 	}
 	_, err = temp.Write(content)
-	if err = errors.Join(err, temp.Chmod(mode), ownAsDir(temp.Name(), dir), temp.Sync(), temp.Close()); err != nil {
+	if err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close()); err != nil {
 		return "", errors.Join(err, os.Remove(temp.Name()))
 	}
 	return temp.Name(), nil

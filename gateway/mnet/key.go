@@ -142,7 +142,7 @@ func (k *Key) addPrivate(block *pem.Block) error {
 // LoadOrCreateKey reads the key of site from a file, or makes one with
 // DefaultLifetime if the file does not exist; created says which. Two
 // processes may do so at once on a shared folder: both end with the same key.
-// It refuses a file that anybody but its owner may read, and a key whose
+// It refuses a file that anybody but its owner and group may read, and a key whose
 // certificate names neither the site nor an alias.
 func LoadOrCreateKey(file string, site gateway.Wwwroot, now time.Time, aliases ...gateway.Wwwroot) (key *Key, created bool, err error) {
 	key, err = LoadKey(file, site, aliases...)

@@ -1,14 +1,13 @@
 package mnet
 
 import (
-	"cmp"
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,9 +22,9 @@ import (
 const MaxArchived = 6
 
 // Keyring holds the keys of a site in a directory: the current one in
-// key.pem, others in keys/, one file each, named by fingerprint. What changes
-// there, by another process too, is taken up by Settle. It may be used by many
-// goroutines at once.
+// key.pem, former ones in keys/, one file each, named by fingerprint. What
+// changes there, by another process too, is taken up by Settle. It may be used
+// by many goroutines at once.
 type Keyring struct {
 	KeyringOptions
 
@@ -33,13 +32,15 @@ type Keyring struct {
 	keys    atomic.Pointer[[]*Key]
 	failure atomic.Pointer[error] // of Watch
 
-	mu      sync.Mutex          // of changes
-	stamp   string              // of the files as they were read last
-	agreed  gateway.Fingerprint // what Registry said last
-	states  []string            // of the live gateways, likewise
-	offered gateway.Fingerprint // of the key that other gateways can fetch
-	wanted  *Key                // that Settle is to change to
-	pending *Key                // made for a rotation that has not been agreed on yet
+	mu         sync.Mutex          // of changes
+	stamp      string              // of the files as they were read last
+	generation int64               // of the current key: how often it was changed before
+	agreed     gateway.Fingerprint // what Registry said last
+	states     []string            // of the live gateways, likewise
+	offered    gateway.Fingerprint // of the key that other gateways can fetch
+	configured *Key                // what Want was given and Settle has not taken up
+	wanted     *Key                // that Settle is to change to
+	pending    *Key                // made for a rotation that has not been agreed on yet
 }
 
 // KeyringOptions says what a Keyring works with. Dir and Site are required.
@@ -57,8 +58,9 @@ type KeyringOptions struct {
 const (
 	currentKey   = "key.pem"
 	keysDir      = "keys"
-	importedFile = "imported" // in keys/: fingerprint of the key that was imported last
-	stateFile    = "state-id" // in keys/: names the directory among several
+	importedFile = "imported"   // in keys/: fingerprint of the configured key that was taken up last
+	stateFile    = "state-id"   // in keys/: names the directory among several
+	countFile    = "generation" // in keys/: how often the current key was changed
 )
 
 // OpenKeyring reads the keys of a site, or makes a first one with
@@ -70,12 +72,7 @@ func OpenKeyring(o KeyringOptions) (r *Keyring, created bool, err error) {
 		o.Now = time.Now
 	}
 	r = &Keyring{KeyringOptions: o}
-	if err := os.Mkdir(filepath.Join(o.Dir, keysDir), 0o700); err == nil {
-		err = ownAsDir(filepath.Join(o.Dir, keysDir), o.Dir)
-		if err != nil {
-			return nil, false, fmt.Errorf("keys: %w", err)
-		}
-	} else if !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(filepath.Join(o.Dir, keysDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, false, fmt.Errorf("keys: %w", err)
 	}
 	if o.Import != "" {
@@ -112,7 +109,7 @@ func (r *Keyring) Want(file string) error {
 	}
 	switch err := createFile(filepath.Join(r.Dir, currentKey), key.PEM(), 0o600); {
 	case errors.Is(err, fs.ErrExist):
-		r.wanted = key
+		r.configured, r.wanted = key, key
 		return nil
 	case err != nil:
 		return fmt.Errorf("import key: %w", err)
@@ -122,6 +119,15 @@ func (r *Keyring) Want(file string) error {
 
 func (r *Keyring) markImported(key *Key) error {
 	return replaceFile(r.file(importedFile), []byte(key.certificate.Fingerprint().String()+"\n"), 0o600)
+}
+
+// SetSecret replaces the secret under which new keys travel.
+func (r *Keyring) SetSecret(secret []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !bytes.Equal(r.Secret, secret) {
+		r.Secret, r.offered = secret, gateway.Fingerprint{} // to be offered anew
+	}
 }
 
 // Keys returns the current key and then the archived ones, the latest first.
@@ -140,132 +146,4 @@ func (r *Keyring) Secrets(label string) [][32]byte {
 		secrets[i] = key.Derive(label)
 	}
 	return secrets
-}
-
-func (r *Keyring) file(name string) string { return filepath.Join(r.Dir, keysDir, name) }
-
-func (r *Keyring) keyFile(f gateway.Fingerprint) string {
-	return r.file(strings.TrimPrefix(f.String(), "SHA256:")[:32] + ".pem")
-}
-
-// read reads the files if they have changed.
-func (r *Keyring) read() error {
-	entries, err := os.ReadDir(filepath.Join(r.Dir, keysDir))
-	if err != nil {
-		return fmt.Errorf("keys: %w", err)
-	}
-	files := []string{filepath.Join(r.Dir, currentKey)}
-	for _, entry := range entries {
-		if filepath.Ext(entry.Name()) == ".pem" && !strings.HasPrefix(entry.Name(), ".") {
-			files = append(files, r.file(entry.Name()))
-		}
-	}
-	modified := map[string]time.Time{}
-	var stamp strings.Builder
-	for _, file := range files {
-		info, err := os.Stat(file)
-		if err != nil {
-			return fmt.Errorf("key: %w", err)
-		}
-		modified[file] = info.ModTime()
-		fmt.Fprintln(&stamp, file, info.ModTime().UnixNano(), info.Size())
-	}
-	if stamp.String() == r.stamp {
-		return nil
-	}
-	slices.SortStableFunc(files[1:], func(a, b string) int {
-		return cmp.Or(modified[b].Compare(modified[a]), cmp.Compare(a, b))
-	})
-	var keys []*Key
-	for _, file := range files[:min(len(files), 1+MaxArchived)] {
-		key, err := LoadKey(file, r.Site, r.Aliases...)
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(keys, key.same) {
-			keys = append(keys, key)
-		}
-	}
-	r.keys.Store(&keys)
-	r.stamp = stamp.String()
-	return nil
-}
-
-func (k *Key) same(other *Key) bool {
-	return k.certificate.Fingerprint() == other.certificate.Fingerprint()
-}
-
-// find returns the key with that fingerprint, if it is among the files.
-func (r *Keyring) find(f gateway.Fingerprint) *Key {
-	for _, key := range r.Keys() {
-		if key.certificate.Fingerprint() == f {
-			return key
-		}
-	}
-	if key, err := LoadKey(r.keyFile(f), r.Site, r.Aliases...); err == nil && key.certificate.Fingerprint() == f {
-		return key
-	}
-	return nil
-}
-
-// add writes a key to the files without making it the current one.
-func (r *Keyring) add(key *Key) error {
-	err := createFile(r.keyFile(key.certificate.Fingerprint()), key.PEM(), 0o600)
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("keep key: %w", err)
-	}
-	return nil
-}
-
-// replace makes key the current one and archives the former. Whenever it is
-// interrupted, no key is lost.
-func (r *Keyring) replace(key *Key) error {
-	file := filepath.Join(r.Dir, currentKey)
-	if old, err := LoadKey(file, r.Site, r.Aliases...); err == nil {
-		if old.same(key) {
-			return nil
-		}
-		if err := r.add(old); err != nil {
-			return err
-		}
-		now := time.Now() // by which the archive is ordered
-		if err := os.Chtimes(r.keyFile(old.certificate.Fingerprint()), now, now); err != nil {
-			return fmt.Errorf("archive key: %w", err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := replaceFile(file, key.PEM(), 0o600); err != nil {
-		return fmt.Errorf("change key: %w", err)
-	}
-	return nil
-}
-
-// promote is replace, followed by throwing away what is too old.
-func (r *Keyring) promote(key *Key) error {
-	if err := r.replace(key); err != nil {
-		return err
-	}
-	if err := r.read(); err != nil {
-		return err
-	}
-	return r.prune()
-}
-
-// prune removes the archived keys that are not among Keys.
-func (r *Keyring) prune() error {
-	entries, err := os.ReadDir(filepath.Join(r.Dir, keysDir))
-	if err != nil {
-		return fmt.Errorf("keys: %w", err)
-	}
-	kept := map[string]bool{}
-	for _, key := range r.Keys() {
-		kept[r.keyFile(key.certificate.Fingerprint())] = true
-	}
-	for _, entry := range entries {
-		if file := r.file(entry.Name()); filepath.Ext(file) == ".pem" && !kept[file] {
-			err = errors.Join(err, os.Remove(file))
-		}
-	}
-	return errors.Join(err, r.read())
 }

@@ -22,6 +22,7 @@ import (
 type registry struct {
 	mu       sync.Mutex
 	agreed   gateway.Fingerprint
+	of       int64
 	gateways map[string]string
 	sealed   map[gateway.Fingerprint][]byte
 	changes  int
@@ -34,14 +35,14 @@ func newRegistry() *registry {
 
 var errDown = errors.New("down")
 
-func (r *registry) RegisterKey(_ context.Context, name, state string, f gateway.Fingerprint) (gateway.Fingerprint, []string, error) {
+func (r *registry) RegisterKey(_ context.Context, name, state string, f gateway.Fingerprint, generation int64) (gateway.Fingerprint, int64, []string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failing == "always" {
-		return f, nil, errDown
+		return f, 0, nil, errDown
 	}
-	if r.agreed.IsZero() {
-		r.agreed = f
+	if r.agreed.IsZero() || r.of < generation {
+		r.agreed, r.of = f, generation
 	}
 	if name != "" {
 		r.gateways[name] = state
@@ -50,31 +51,34 @@ func (r *registry) RegisterKey(_ context.Context, name, state string, f gateway.
 	for _, state := range r.gateways {
 		states = append(states, state)
 	}
-	return r.agreed, states, nil
+	return r.agreed, r.of, states, nil
 }
 
-func (r *registry) ChangeKey(_ context.Context, from, to gateway.Fingerprint, sealed []byte) (bool, error) {
+func (r *registry) ChangeKey(_ context.Context, from, to gateway.Fingerprint, sealed []byte) (int64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	failing := r.failing
-	r.failing = ""
-	if failing == "before" {
-		return false, errDown
+	if failing != "always" {
+		r.failing = ""
+	}
+	if failing == "before" || failing == "always" {
+		return 0, errDown
 	}
 	if r.agreed != from && r.agreed != to {
-		return false, nil
+		return 0, nil
 	}
 	if r.agreed != to {
 		r.changes++
+		r.of++
 	}
 	r.agreed = to
 	if sealed != nil {
 		r.sealed[to] = sealed
 	}
 	if failing == "after" {
-		return false, errDown
+		return 0, errDown
 	}
-	return true, nil
+	return max(r.of, 1), nil
 }
 
 func (r *registry) SealedKey(_ context.Context, f gateway.Fingerprint) ([]byte, error) {
@@ -374,7 +378,7 @@ func TestWatchRotatesAndKeepsUp(t *testing.T) {
 			t.Errorf("%d changes are logged:\n%s", n, lines())
 		}
 		reg.mu.Lock()
-		reg.agreed = gateway.Fingerprint{1}
+		reg.agreed, reg.of = gateway.Fingerprint{1}, reg.of+1
 		reg.mu.Unlock()
 		time.Sleep(3 * settleEvery)
 		if auto.Failure() == nil || strings.Count(lines(), "have agreed on") != 2 {
@@ -404,3 +408,109 @@ func testLog() (*slog.Logger, func() string) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestAnImportIsNotUndoneByTheConfiguration(t *testing.T) {
+	dir, file, reg := t.TempDir(), filepath.Join(t.TempDir(), "moodle.pem"), newRegistry()
+	keys := make([]*Key, 2)
+	for i := range keys {
+		var err error
+		if keys[i], err = NewKey(keyringSite(t), time.Now(), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(file, keys[0].PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := openRing(t, KeyringOptions{Dir: dir, Registry: reg, Gateway: "a", Import: file})
+	settle(t, r)
+	command := openRing(t, KeyringOptions{Dir: dir, Registry: reg, Import: file})
+	if err := command.Import(t.Context(), keys[1]); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, r)
+	if err := r.Want(file); err != nil { // at the next reload
+		t.Fatal(err)
+	}
+	settle(t, r)
+	if !r.Current().same(keys[1]) {
+		t.Error("a reload brought the old key back")
+	}
+}
+
+func TestARegistryThatForgetsDoesNotBringBackAnOldKey(t *testing.T) {
+	reg := newRegistry()
+	r := openRing(t, KeyringOptions{Dir: t.TempDir(), Registry: reg, Gateway: "a"})
+	settle(t, r)
+	old := fingerprints(r)[0]
+	rotate(t, r)
+	now := fingerprints(r)[0]
+	reg.agreed, reg.of = old, 0 // a failover that lost the change
+	settle(t, r)
+	if got := fingerprints(r)[0]; got != now || reg.agreed != now {
+		t.Errorf("current %s, agreed %s, want %s", got, reg.agreed, now)
+	}
+	again := openRing(t, KeyringOptions{Dir: r.Dir, Registry: reg, Gateway: "b"})
+	reg.agreed, reg.of = old, 0
+	settle(t, again)
+	if reg.agreed != now {
+		t.Error("after a restart the old key is back")
+	}
+}
+
+func TestSixAreArchivedWithARegistry(t *testing.T) {
+	r := openRing(t, KeyringOptions{Dir: t.TempDir(), Registry: newRegistry(), Gateway: "a"})
+	for range MaxArchived + 3 {
+		time.Sleep(2 * time.Millisecond)
+		rotate(t, r)
+	}
+	if n := len(r.Keys()) - 1; n != MaxArchived {
+		t.Errorf("%d archived keys", n)
+	}
+}
+
+func TestKeysThatWereNeverUsedTakeNoRoom(t *testing.T) {
+	reg, dir := newRegistry(), t.TempDir()
+	r := openRing(t, KeyringOptions{Dir: dir, Registry: reg, Gateway: "a"})
+	settle(t, r)
+	want := fingerprints(r)
+	for range 3 {
+		time.Sleep(2 * time.Millisecond)
+		rotate(t, r)
+		want = slices.Insert(want, 0, fingerprints(r)[0])
+	}
+	for range MaxArchived { // each a command that was run while Redis was down
+		reg.failing = "before"
+		if err := openRing(t, KeyringOptions{Dir: dir, Registry: reg}).Rotate(t.Context()); !errors.Is(err, errDown) {
+			t.Fatal(err)
+		}
+	}
+	rotate(t, r)
+	if got := fingerprints(r)[1:]; !slices.Equal(got, want) {
+		t.Errorf("archived %v, want %v", got, want)
+	}
+	later := time.Now().Add(-2 * offeredLife)
+	offered, _ := filepath.Glob(filepath.Join(dir, keysDir, "*"+offeredKey))
+	for _, file := range offered {
+		if err := os.Chtimes(file, later, later); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rotate(t, r)
+	if left, _ := filepath.Glob(filepath.Join(dir, keysDir, "*"+offeredKey)); len(offered) != MaxArchived || len(left) != 0 {
+		t.Errorf("%d keys were offered, %d are left", len(offered), len(left))
+	}
+}
+
+func TestASecretCanBeGivenLater(t *testing.T) {
+	reg := newRegistry()
+	first := openRing(t, KeyringOptions{Dir: t.TempDir(), Registry: reg, Gateway: "a"})
+	settle(t, first)
+	secret := []byte(strings.Repeat("s", MinSecret))
+	first.SetSecret(secret)
+	settle(t, first)
+	second := openRing(t, KeyringOptions{Dir: t.TempDir(), Registry: reg, Gateway: "b", Secret: secret})
+	settle(t, second)
+	if !second.Current().same(first.Current()) {
+		t.Error("the second gateway did not get the key")
+	}
+}

@@ -49,11 +49,12 @@ type pin struct {
 	failed time.Time // when the last attempt to fetch failed
 	err    error     // how
 
-	chain  chain                // of refreshes
-	from   gateway.Fingerprint  // the pinned certificate that latest was reached from
-	latest *gateway.Certificate // nil before the first look
-	looked time.Time            // when what is kept was read last because of a doubt
-	asked  time.Time            // when the peer was asked last
+	chain   chain                  // of refreshes
+	from    gateway.Fingerprint    // the pinned certificate that known begins with
+	known   []*gateway.Certificate // from the pinned one to the latest; empty before the first look
+	partial bool                   // somebody could not be asked
+	looked  time.Time              // when what is kept was read last
+	asked   time.Time              // when the peer was asked last
 }
 
 // Certificate returns the certificate that peer has now: the pinned one, or
@@ -176,12 +177,9 @@ func (p *Pins) obtain(ctx context.Context, peer *gateway.Peer) (*gateway.Certifi
 // baseOf returns the certificate with the configured fingerprint, from what is
 // kept of the peer's refreshes: the peer itself does not have it any more.
 func (p *Pins) baseOf(ctx context.Context, peer *gateway.Peer) *gateway.Certificate {
-	for _, b := range p.kept(ctx, peer) {
-		c, err := parseChain(b)
-		if err != nil {
-			continue
-		}
-		if certs, err := c.walk(peer, peer.Fingerprint); err == nil {
+	kept, _ := p.kept(ctx, peer)
+	for _, c := range kept {
+		if certs, err := c.walk(peer, peer.Fingerprint, nil); err == nil {
 			return certs[0]
 		}
 	}

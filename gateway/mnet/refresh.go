@@ -42,59 +42,68 @@ const (
 func (p *Pins) latest(ctx context.Context, peer *gateway.Peer, pinned *gateway.Certificate) *gateway.Certificate {
 	entry := p.entry(peer.Wwwroot)
 	entry.mu.Lock()
-	latest, loaded := entry.latest, entry.latest != nil && entry.from == pinned.Fingerprint()
+	known, from := entry.known, entry.from
+	again := entry.partial && time.Since(entry.looked) >= lookPause
 	entry.mu.Unlock()
-	if loaded {
-		return latest
+	if len(known) == 0 || from != pinned.Fingerprint() || again {
+		known = p.load(ctx, peer, pinned)
 	}
-	return p.load(ctx, peer, pinned)
+	return known[len(known)-1]
 }
 
-// load reads what is kept of a peer's refreshes, in the file and in Chains,
-// and takes up what leads farthest.
-func (p *Pins) load(ctx context.Context, peer *gateway.Peer, pinned *gateway.Certificate) *gateway.Certificate {
-	trusted := []*gateway.Certificate{pinned}
-	var best chain
-	for _, b := range p.kept(ctx, peer) {
-		c, err := parseChain(b)
-		if err != nil {
-			continue
-		}
-		if certs, err := c.walk(peer, pinned.Fingerprint()); err == nil && len(certs) > len(trusted) {
-			best, trusted = c, certs
-		}
-	}
+// load reads what is kept of a peer's refreshes: what this process has
+// accepted, then the file, then Chains. Each may go on from where the one
+// before ends, and none may lead elsewhere, however far it goes. It returns
+// the certificates from the pinned one to the latest.
+func (p *Pins) load(ctx context.Context, peer *gateway.Peer, pinned *gateway.Certificate) []*gateway.Certificate {
+	kept, complete := p.kept(ctx, peer)
 	entry := p.entry(peer.Wwwroot)
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
-	// What this process has accepted counts even where it could not be kept.
-	if certs, err := entry.chain.walk(peer, pinned.Fingerprint()); err == nil && len(certs) > len(trusted) {
-		best, trusted = entry.chain, certs
+	best, known := chain{GivenUp: slices.Clone(entry.chain.GivenUp)}, []*gateway.Certificate{pinned}
+	for _, c := range kept {
+		best.GivenUp = append(best.GivenUp, c.GivenUp...)
 	}
-	entry.chain, entry.from, entry.latest = best, pinned.Fingerprint(), trusted[len(trusted)-1]
-	return entry.latest
+	slices.Sort(best.GivenUp)
+	best.GivenUp = slices.Compact(best.GivenUp)
+	for _, c := range append([]chain{entry.chain}, kept...) {
+		certs, err := c.walk(peer, pinned.Fingerprint(), best.GivenUp)
+		if err == nil && len(certs) > len(known) && holds(certs, known[len(known)-1]) {
+			best.Base, best.Steps, known = c.Base, c.Steps, certs
+		}
+	}
+	entry.chain, entry.from, entry.known = best, pinned.Fingerprint(), known
+	entry.partial, entry.looked = !complete, time.Now()
+	return known
 }
 
-// kept returns the chains of a peer that are kept anywhere.
-func (p *Pins) kept(ctx context.Context, peer *gateway.Peer) [][]byte {
-	var all [][]byte
-	for _, name := range peer.Names() { // before the peer moved, too
-		b, err := readUpTo(p.chainFile(name), maxChain)
+// kept returns the chains of a peer that are kept anywhere, and whether
+// everybody could be asked.
+func (p *Pins) kept(ctx context.Context, peer *gateway.Peer) (all []chain, complete bool) {
+	complete = true
+	add := func(b []byte, err error) {
 		switch {
+		case errors.Is(err, fs.ErrNotExist) || err == nil && b == nil:
+			return
 		case err == nil:
-			all = append(all, b)
-		case !errors.Is(err, fs.ErrNotExist):
-			p.logger().ErrorContext(ctx, "the refreshes of a peer cannot be read", "peer", name.String(), "error", err)
+			var c chain
+			if c, err = parseChain(b); err == nil {
+				all = append(all, c)
+				return
+			}
 		}
-		if p.Chains == nil {
-			continue
-		}
-		// Without an answer the file must do until somebody asks again.
-		if b, err := p.Chains.Chain(ctx, name); err == nil && b != nil {
-			all = append(all, b)
+		complete = false
+		p.logger().DebugContext(ctx, "the refreshes of a peer cannot be read", "peer", peer.Wwwroot.String(), "error", err)
+	}
+	for _, name := range peer.Names() { // before the peer moved, too
+		add(readUpTo(p.chainFile(name), maxChain))
+	}
+	if p.Chains != nil {
+		for _, name := range peer.Names() {
+			add(p.Chains.Chain(ctx, name))
 		}
 	}
-	return all
+	return all, complete
 }
 
 // changed returns the certificate that a peer has instead of known, as far as
@@ -106,15 +115,12 @@ func (p *Pins) changed(ctx context.Context, peer *gateway.Peer, known *gateway.C
 	}
 	entry, now := p.entry(peer.Wwwroot), time.Now()
 	entry.mu.Lock()
-	latest, look := entry.latest, now.Sub(entry.looked) >= lookPause
-	if look {
-		entry.looked = now
-	}
+	certs, look := entry.known, now.Sub(entry.looked) >= lookPause
 	entry.mu.Unlock()
-	if latest == nil || look {
-		latest = p.load(ctx, peer, pinned)
+	if len(certs) == 0 || look {
+		certs = p.load(ctx, peer, pinned)
 	}
-	if latest.Fingerprint() != known.Fingerprint() {
+	if latest := certs[len(certs)-1]; latest.Fingerprint() != known.Fingerprint() {
 		return latest, false, nil
 	}
 	entry.mu.Lock()
@@ -126,7 +132,8 @@ func (p *Pins) changed(ctx context.Context, peer *gateway.Peer, known *gateway.C
 }
 
 // accept takes the new certificate from a fault 7025 that a Client received:
-// the holder of the key that was known has signed it.
+// the holder of the key that was known has signed it. Where somebody else was
+// faster it returns what is known by now.
 func (p *Pins) accept(ctx context.Context, peer *gateway.Peer, fault *Fault) (*gateway.Certificate, error) {
 	if fault.proof == nil {
 		return nil, fault
@@ -139,14 +146,18 @@ func (p *Pins) accept(ctx context.Context, peer *gateway.Peer, fault *Fault) (*g
 	if err != nil {
 		return nil, err
 	}
-	before := p.load(ctx, peer, pinned)
-	if before.Fingerprint() == offered.Fingerprint() {
-		return offered, nil // somebody else was faster
+	known := p.load(ctx, peer, pinned)
+	latest := known[len(known)-1]
+	if latest.Fingerprint() == offered.Fingerprint() {
+		return offered, nil
 	}
-	if err := fault.proof.Verify(before); err != nil {
+	if fault.proof.Verify(latest) != nil {
+		if slices.ContainsFunc(known, func(c *gateway.Certificate) bool { return fault.proof.Verify(c) == nil }) {
+			return latest, nil // the peer was asked in a former key's name
+		}
 		return nil, &HeldKeyError{Peer: peer, Certificate: offered}
 	}
-	kept, err := p.entry(peer.Wwwroot).extend(pinned, before, offered, step{fault.proof.Payload, fault.proof.Signature})
+	kept, err := p.entry(peer.Wwwroot).extend(peer, pinned, latest, offered, step{fault.proof.Payload, fault.proof.Signature})
 	if err != nil {
 		return nil, err
 	}
@@ -154,44 +165,85 @@ func (p *Pins) accept(ctx context.Context, peer *gateway.Peer, fault *Fault) (*g
 		return offered, nil
 	}
 	p.logger().InfoContext(ctx, "a peer has changed its key, and the one before vouches for it", "peer", peer.Wwwroot.String(),
-		"from", before.Fingerprint().String(), "to", offered.Fingerprint().String())
+		"from", latest.Fingerprint().String(), "to", offered.Fingerprint().String())
 	p.keep(ctx, peer, *kept)
 	return offered, nil
 }
 
 // extend takes the step of a peer from one certificate to the next, and
 // returns the chain that is to be kept: nil if somebody else was faster.
-func (e *pin) extend(pinned, from, to *gateway.Certificate, s step) (*chain, error) {
+func (e *pin) extend(peer *gateway.Peer, pinned, from, to *gateway.Certificate, s step) (*chain, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	latest := e.known[len(e.known)-1]
 	switch {
-	case e.latest.Fingerprint() == to.Fingerprint():
+	case latest.Fingerprint() == to.Fingerprint():
 		return nil, nil
-	case e.latest.Fingerprint() != from.Fingerprint():
+	case latest.Fingerprint() != from.Fingerprint():
 		return nil, errors.New("the peer changes its key faster than we can follow")
+	case holds(e.known, to), slices.Contains(e.chain.GivenUp, to.Fingerprint().String()):
+		return nil, &HeldKeyError{Peer: peer, Certificate: to} // once it was replaced; why would it come back?
 	case len(e.chain.Steps) >= maxSteps:
 		return nil, fmt.Errorf("the peer has changed its key %d times since it was pinned: pin it anew", maxSteps)
-	case e.chain.Base == "":
-		e.chain.Base = pinned.PEM()
+	case len(s.Payload) > maxPayload:
+		return nil, fmt.Errorf("the peer's new key comes with more than %d bytes", maxPayload)
 	}
-	e.chain.Steps = append(slices.Clip(e.chain.Steps), s)
-	e.latest = to
-	kept := e.chain
-	return &kept, nil
+	next := e.chain
+	next.Base, next.Steps = pinned.PEM(), append(slices.Clip(e.chain.Steps), s)
+	if b, err := json.Marshal(next); err != nil || len(b) > maxChain {
+		return nil, errors.New("the peer has changed its key too often since it was pinned: pin it anew")
+	}
+	e.chain, e.known = next, append(slices.Clip(e.known), to)
+	return &next, nil
+}
+
+// Restart makes cert the certificate that trust in a peer begins with, for an
+// administrator who has chosen it: what the refreshes led to is given up, and
+// does not come back by itself.
+func (p *Pins) Restart(ctx context.Context, peer *gateway.Peer, cert *gateway.Certificate) error {
+	kept, complete := p.kept(ctx, peer)
+	if !complete {
+		return fmt.Errorf("the refreshes of %s cannot be read everywhere", peer.Wwwroot)
+	}
+	next := chain{Base: cert.PEM()}
+	for _, c := range kept {
+		next.GivenUp = append(next.GivenUp, c.GivenUp...)
+		base, err := parseCertificateOf(peer, []byte(c.Base))
+		if err != nil {
+			continue
+		}
+		next.GivenUp = append(next.GivenUp, base.Fingerprint().String())
+		for _, s := range c.Steps {
+			if to, err := newKeyOf(peer, s.Payload); err == nil {
+				next.GivenUp = append(next.GivenUp, to.Fingerprint().String())
+			}
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	slices.Sort(next.GivenUp)
+	next.GivenUp = slices.DeleteFunc(slices.Compact(next.GivenUp), func(f string) bool { return f == cert.Fingerprint().String() })
+	return p.write(ctx, peer, next)
 }
 
 // keep writes a chain wherever it may be looked for.
 func (p *Pins) keep(ctx context.Context, peer *gateway.Peer, c chain) {
-	b, err := json.Marshal(c)
-	if err == nil {
-		err = replaceFile(p.chainFile(peer.Wwwroot), b, 0o644)
-	}
-	if err == nil && p.Chains != nil {
-		err = p.Chains.KeepChain(ctx, peer.Wwwroot, b)
-	}
-	if err != nil {
+	if err := p.write(ctx, peer, c); err != nil {
 		p.logger().ErrorContext(ctx, "the new key of a peer could not be kept everywhere", "peer", peer.Wwwroot.String(), "error", err)
 	}
+}
+
+func (p *Pins) write(ctx context.Context, peer *gateway.Peer, c chain) error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	err = replaceFile(p.chainFile(peer.Wwwroot), b, 0o644)
+	if p.Chains != nil {
+		err = errors.Join(err, p.Chains.KeepChain(ctx, peer.Wwwroot, b))
+	}
+	return err
 }
 
 func (p *Pins) chainFile(site gateway.Wwwroot) string {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"jumpgate/gateway"
@@ -263,16 +264,18 @@ func TestAChainOfRefreshesIsVerifiedWhereItIsRead(t *testing.T) {
 		want   *Key
 	}{
 		"as it was kept":                     {good, first, third},
-		"after the pin was moved on":         {good, second, third},
+		"after the pin was moved on":         {good, second, second},
 		"after the pin was moved to its end": {good, third, third},
+		"that goes round":                    {chain{Base: good.Base, Steps: append(good.Steps[:2:2], vouched(t, third, first))}, first, first},
+		"to what was given up":               {chain{Base: good.Base, Steps: good.Steps, GivenUp: []string{third.Certificate().Fingerprint().String()}}, first, first},
 		"for a pin that is not in it":        {good, attacker, attacker},
-		"cut off":                            {chain{good.Base, good.Steps[:1]}, first, second},
-		"with a step left out":               {chain{good.Base, good.Steps[1:]}, first, first},
-		"with another base":                  {chain{attacker.Certificate().PEM(), []step{forged(attacker)}}, first, first},
-		"with a step of an attacker":         {chain{good.Base, append(good.Steps[:2:2], forged(attacker))}, first, first},
-		"with a step of an old key":          {chain{good.Base, append(good.Steps[:2:2], forged(first))}, first, first},
+		"cut off":                            {chain{Base: good.Base, Steps: good.Steps[:1]}, first, second},
+		"with a step left out":               {chain{Base: good.Base, Steps: good.Steps[1:]}, first, first},
+		"with another base":                  {chain{Base: attacker.Certificate().PEM(), Steps: []step{forged(attacker)}}, first, first},
+		"with a step of an attacker":         {chain{Base: good.Base, Steps: append(good.Steps[:2:2], forged(attacker))}, first, first},
+		"with a step of an old key":          {chain{Base: good.Base, Steps: append(good.Steps[:2:2], forged(first))}, first, first},
 		"no chain":                           {"x", first, first},
-		"a base that is none":                {chain{"x", nil}, first, first},
+		"a base that is none":                {chain{Base: "x", Steps: nil}, first, first},
 	} {
 		t.Run(name, func(t *testing.T) {
 			doc, err := json.Marshal(c.chain)
@@ -313,4 +316,162 @@ func TestTwoThatFollowAPeerAtOnceAgree(t *testing.T) {
 	if n := strings.Count(kept, `"payload"`); n != 1 {
 		t.Errorf("%d refreshes are kept", n)
 	}
+}
+
+// vouched is the step from one key of a peer to another.
+func vouched(t *testing.T, from, to *Key) step {
+	t.Helper()
+	doc := EncodeFault(&Fault{Code: FaultNewKey, String: to.Certificate().PEM()})
+	b, err := Sign(doc, from, keyringSite(t), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ParseSigned(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return step{Payload: s.Payload, Signature: s.Signature}
+}
+
+// succession is a peer with keys that follow one another, and the chain of
+// those.
+type succession struct {
+	keys []*Key
+	peer *gateway.Peer
+}
+
+func newSuccession(t *testing.T, n int) *succession {
+	t.Helper()
+	s := &succession{}
+	for range n {
+		key, err := NewKey(keyringSite(t), time.Now(), DefaultLifetime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.keys = append(s.keys, key)
+	}
+	s.peer = &gateway.Peer{Wwwroot: keyringSite(t), Certificate: s.keys[0].Certificate()}
+	return s
+}
+
+func (s *succession) chain(t *testing.T, path ...int) chain {
+	t.Helper()
+	c := chain{Base: s.keys[path[0]].Certificate().PEM()}
+	for i, to := range path[1:] {
+		c.Steps = append(c.Steps, vouched(t, s.keys[path[i]], s.keys[to]))
+	}
+	return c
+}
+
+// is fails the test unless the peer's certificate is that of key i.
+func (s *succession) is(t *testing.T, p *Pins, i int) {
+	t.Helper()
+	cert, err := p.Certificate(t.Context(), s.peer)
+	if err != nil || cert.Fingerprint() != s.keys[i].Certificate().Fingerprint() {
+		t.Errorf("%v %v, want that of key %d", cert.Fingerprint(), err, i)
+	}
+}
+
+func (s *succession) take(t *testing.T, p *Pins, from, to int) error {
+	t.Helper()
+	step := vouched(t, s.keys[from], s.keys[to])
+	_, err := p.accept(t.Context(), s.peer, &Fault{Code: FaultNewKey, proof: &Signed{Payload: step.Payload, Signature: step.Signature}})
+	return err
+}
+
+func keptChain(t *testing.T, c chain) []byte {
+	t.Helper()
+	b, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Who has broken a former key of a peer, and can write to Redis, gains nothing.
+func TestAFormerKeyCannotOvertakeTheNewestOne(t *testing.T) {
+	s := newSuccession(t, 6) // 3, 4 and 5 are the attacker's, who has broken 0
+	shared := &chains{kept: map[gateway.Wwwroot][]byte{}}
+	p := &Pins{Dir: t.TempDir(), Chains: shared}
+	p.keep(t.Context(), s.peer, s.chain(t, 0, 1, 2))
+	s.is(t, p, 2)
+	for _, path := range [][]int{{0, 3, 4, 5}, {0, 3, 4, 5, 1}} {
+		shared.kept[s.peer.Wwwroot] = keptChain(t, s.chain(t, path...))
+		if cert, _, _ := p.changed(t.Context(), s.peer, s.keys[2].Certificate()); cert != nil {
+			t.Error("a running gateway takes the attacker's key")
+		}
+		s.is(t, &Pins{Dir: p.Dir, Chains: shared}, 2) // after a restart, too
+	}
+}
+
+func TestAKeyThatWasGivenUpDoesNotComeBack(t *testing.T) {
+	s := newSuccession(t, 3)
+	p := &Pins{Dir: t.TempDir(), Chains: &chains{kept: map[gateway.Wwwroot][]byte{}}}
+	for _, step := range []struct {
+		from, to int
+		ok       bool
+	}{{0, 1, true}, {1, 0, false}, {1, 2, true}, {2, 1, false}, {0, 1, true}} { // the last is late, and changes nothing
+		if err := s.take(t, p, step.from, step.to); (err == nil) != step.ok {
+			t.Errorf("from %d to %d: %v", step.from, step.to, err)
+		}
+	}
+	s.is(t, p, 2)
+
+	// An administrator goes back to the first: then that holds.
+	if err := p.Restart(t.Context(), s.peer, s.keys[0].Certificate()); err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []*Pins{{Dir: p.Dir}, {Dir: t.TempDir(), Chains: p.Chains}} {
+		s.is(t, again, 0)
+		if err := s.take(t, again, 0, 1); err == nil {
+			t.Error("a recorded change brought a key back that was given up")
+		}
+		s.is(t, again, 0)
+	}
+}
+
+func TestAChainHasABound(t *testing.T) {
+	s := newSuccession(t, 2)
+	p := &Pins{Dir: t.TempDir()}
+	doc := EncodeFault(&Fault{Code: FaultNewKey, String: strings.Repeat("x", maxPayload) + "\n" + s.keys[1].Certificate().PEM()})
+	b, err := Sign(doc, s.keys[0], s.peer.Wwwroot, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := ParseSigned(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.accept(t.Context(), s.peer, &Fault{Code: FaultNewKey, proof: signed}); err == nil {
+		t.Error("a key of any size is kept")
+	}
+	s.is(t, p, 0)
+}
+
+// forgetful are Chains that fail at first.
+type forgetful struct {
+	chains
+	failing atomic.Bool
+}
+
+func (f *forgetful) Chain(ctx context.Context, peer gateway.Wwwroot) ([]byte, error) {
+	if f.failing.Load() {
+		return nil, errDown
+	}
+	return f.chains.Chain(ctx, peer)
+}
+
+func TestWhoeverCouldNotBeAskedIsAskedAgain(t *testing.T) {
+	s := newSuccession(t, 2)
+	shared := &forgetful{chains: chains{kept: map[gateway.Wwwroot][]byte{s.peer.Wwwroot: keptChain(t, s.chain(t, 0, 1))}}}
+	shared.failing.Store(true)
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		p := &Pins{Dir: dir, Chains: shared}
+		s.is(t, p, 0)
+		shared.failing.Store(false)
+		s.is(t, p, 0) // not at every call
+		time.Sleep(lookPause)
+		s.is(t, p, 1)
+	})
 }

@@ -41,9 +41,9 @@ type Relay struct {
 // lands at once needs three calls for each learner.
 var relayAllowance = allowance{200, 400}
 
-// maxAnswer bounds what Moodle answers, in bytes: the list of all courses of a
-// large site with their descriptions, in two layers of base64.
-const maxAnswer = 32 << 20
+// MaxPassed bounds what the Moodle behind answers, in bytes: the list of all
+// courses of a large site with their descriptions, in two layers of base64.
+const MaxPassed = 32 << 20
 
 func (l *Relay) init() {
 	l.server = &Server{Addr: l.Addr}
@@ -149,5 +149,5 @@ func relayed(r *http.Request, doc []byte) *http.Request {
 // for which a peer has no use.
 func boundAnswer(res *http.Response) {
 	delete(res.Header, "Set-Cookie")
-	res.Body = http.MaxBytesReader(nil, res.Body, maxAnswer)
+	res.Body = http.MaxBytesReader(nil, res.Body, MaxPassed)
 }

@@ -159,7 +159,7 @@ func (endless) Read(p []byte) (int, error) { return len(p), nil }
 func TestARelayedAnswerIsBounded(t *testing.T) {
 	l := newRelay(t)
 	l.answer.Body = io.NopCloser(endless{})
-	if w, _ := l.send(post(string(EncodeCall(keyswap, "http://sp.test:8090")))); w.Body.Len() != maxAnswer {
+	if w, _ := l.send(post(string(EncodeCall(keyswap, "http://sp.test:8090")))); w.Body.Len() != MaxPassed {
 		t.Errorf("%d bytes", w.Body.Len())
 	}
 }

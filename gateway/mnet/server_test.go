@@ -554,8 +554,7 @@ func TestAFloodIsStoppedBeforeItCostsWork(t *testing.T) {
 	works("before the flood", "http://sp.test:8090", "sp", home)
 
 	const attacker = "203.0.113.9:1"
-	// Each costs one operation for every key of the site.
-	if served, want := flood("http://sp.test:8090", attacker, 200), pairAllowance.burst/len(s.Keys()); served != want {
+	if served, want := flood("http://sp.test:8090", attacker, 200), pairAllowance.burst; served != want {
 		t.Errorf("one address got %d of 200 calls through, want %d", served, want)
 	}
 	works("in a flood from one address,", "http://sp.test:8090", "sp", home)
@@ -596,10 +595,10 @@ func TestAReplayedRecordingProvesNoAddress(t *testing.T) {
 
 func TestTablesOfTheBudgetAreBounded(t *testing.T) {
 	now := time.Unix(1795336536, 0)
-	b := newBudget()
+	b := NewBudget()
 	for i := range 2 * budgetEntries {
 		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		b.allow(caller{addr, fmt.Sprint(i)}, 1, now)
+		b.allow(caller{addr, fmt.Sprint(i)}, now)
 		b.prove(caller{addr, fmt.Sprint(i)}, now)
 	}
 	for name, n := range map[string]int{
@@ -609,7 +608,7 @@ func TestTablesOfTheBudgetAreBounded(t *testing.T) {
 			t.Errorf("%d %s", n, name)
 		}
 	}
-	b.allow(caller{netip.MustParseAddr("192.0.2.1"), "x"}, 1, now.Add(25*time.Hour))
+	b.allow(caller{netip.MustParseAddr("192.0.2.1"), "x"}, now.Add(25*time.Hour))
 	if n := len(b.proven.entries) + len(b.pairs.entries) + len(b.addrs.entries) + len(b.peers.entries); n != 3 {
 		t.Errorf("%d entries are left a day later", n)
 	}
@@ -645,5 +644,34 @@ func TestPublicKeyServesTheCertificate(t *testing.T) {
 			w.Header().Get("Content-Length") != fmt.Sprint(len(key.Certificate().PEM())) {
 			t.Errorf("%s: %d, %v, %q", method, w.Code, w.Header(), w.Body)
 		}
+	}
+}
+
+func TestAReloadDoesNotHelpAFlood(t *testing.T) {
+	keys := []*Key{recordedKey(t, "idp")}
+	for range MaxArchived {
+		key, err := NewKey(keyringSite(t), time.Now(), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	budget := NewBudget()
+	fresh := func() *site { // as after each change of the configuration
+		s := newSite(t)
+		s.Server.Keys, s.Budget = keysOf(keys...), budget
+		return s
+	}
+	s := fresh()
+	if _, event := s.post(s.call("system/listServices"), home); event.Reason != ReasonOK {
+		t.Fatal(event.Reason)
+	}
+	s = fresh()
+	garbage := sealedDocument("http://sp.test:8090", make([]byte, 64), append(make([]byte, 255), 7))
+	for i := range 300 {
+		s.post(garbage, fmt.Sprintf("198.51.100.%d:1", i%60))
+	}
+	if w, event := s.post(s.call("system/listServices"), home); event.Reason != ReasonOK {
+		t.Errorf("a peer that was there before the flood gets %d for %s", w.Code, event.Reason)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -21,36 +22,40 @@ const (
 )
 
 // RegisterKey notes that the gateway called name, whose state directory is
-// known as state, is alive, and returns the fingerprint of the MNet key that
-// the site's gateways have agreed on: f, if they had not. States are the state
-// directories of those alive. A name that is empty is not noted. One round
-// trip. It is for mnet.Keyring.
-func (s *Site) RegisterKey(ctx context.Context, name, state string, f gateway.Fingerprint) (agreed gateway.Fingerprint, states []string, err error) {
+// known as state, is alive, and returns the fingerprint and generation of the
+// MNet key that the site's gateways have agreed on: f, if they had not, or if
+// its generation is later. States are the state directories of those alive. A
+// name that is empty is not noted. One round trip. It is for mnet.Keyring.
+func (s *Site) RegisterKey(ctx context.Context, name, state string, f gateway.Fingerprint, generation int64) (agreed gateway.Fingerprint, of int64, states []string, err error) {
 	if len(name) > maxGatewayName || len(state) > maxGatewayName {
-		return agreed, nil, fmt.Errorf("register key: name of gateway or state directory over %d bytes", maxGatewayName)
+		return agreed, 0, nil, fmt.Errorf("register key: name of gateway or state directory over %d bytes", maxGatewayName)
 	}
 	now := s.r.now()
 	answer, err := scriptKey.Run(ctx, s.r.client, []string{s.key(kindKey, "agreed"), s.key(kindKey, "gateways")},
-		micros(now), micros(now.Add(gatewayLife)), name, state, f.String(), gatewayLife.Milliseconds()).StringSlice()
+		micros(now), micros(now.Add(gatewayLife)), name, state, f.String(), generation, gatewayLife.Milliseconds()).StringSlice()
 	if err != nil {
-		return agreed, nil, fail("register key", err)
+		return agreed, 0, nil, fail("register key", err)
 	}
-	if agreed, err = gateway.ParseFingerprint(answer[0]); err != nil {
-		return agreed, nil, fmt.Errorf("register key: what is agreed on: %w", err)
+	if agreed, err = gateway.ParseFingerprint(answer[0]); err == nil {
+		of, err = strconv.ParseInt(answer[1], 10, 64)
 	}
-	return agreed, answer[1:], nil
+	if err != nil {
+		return agreed, 0, nil, fmt.Errorf("register key: what is agreed on: %w", err)
+	}
+	return agreed, of, answer[2:], nil
 }
 
 // ChangeKey makes to the agreed key if from still is, and keeps sealed, if it
-// is not nil, for gateways that do not have the key. One round trip; it may be
-// repeated. Of several at once one wins.
-func (s *Site) ChangeKey(ctx context.Context, from, to gateway.Fingerprint, sealed []byte) (won bool, err error) {
+// is not nil, for gateways that do not have the key. It returns the generation
+// of to, or 0 if another key is agreed on. One round trip; it may be repeated.
+// Of several at once one wins.
+func (s *Site) ChangeKey(ctx context.Context, from, to gateway.Fingerprint, sealed []byte) (generation int64, err error) {
 	if len(sealed) > maxSealedKey {
-		return false, fmt.Errorf("change key: over %d bytes", maxSealedKey)
+		return 0, fmt.Errorf("change key: over %d bytes", maxSealedKey)
 	}
-	won, err = scriptChangeKey.Run(ctx, s.r.client, []string{s.key(kindKey, "agreed"), s.key(kindKey, "sealed")},
-		from.String(), to.String(), sealed).Bool()
-	return won, fail("change key", err)
+	generation, err = scriptChangeKey.Run(ctx, s.r.client, []string{s.key(kindKey, "agreed"), s.key(kindKey, "sealed")},
+		from.String(), to.String(), sealed).Int64()
+	return generation, fail("change key", err)
 }
 
 // SealedKey returns what ChangeKey kept for a key, or nil. One round trip.

@@ -13,28 +13,28 @@ import (
 func TestTheFirstGatewayDecidesOnTheKey(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
 		s, one, two := f.Site, gateway.Fingerprint{1}, gateway.Fingerprint{2}
-		agreed, states, err := s.RegisterKey(t.Context(), "first", "here", one)
+		agreed, _, states, err := s.RegisterKey(t.Context(), "first", "here", one, 0)
 		if err != nil || agreed != one || !slices.Equal(states, []string{"here"}) {
 			t.Errorf("first: %s, %q, %v", agreed, states, err)
 		}
-		agreed, states, err = s.RegisterKey(t.Context(), "second", "there", two)
+		agreed, _, states, err = s.RegisterKey(t.Context(), "second", "there", two, 0)
 		if slices.Sort(states); err != nil || agreed != one || !slices.Equal(states, []string{"here", "there"}) {
 			t.Errorf("second: %s, %q, %v", agreed, states, err)
 		}
-		agreed, states, err = s.RegisterKey(t.Context(), "", "nowhere", two)
+		agreed, _, states, err = s.RegisterKey(t.Context(), "", "nowhere", two, 0)
 		if err != nil || agreed != one || len(states) != 2 {
 			t.Errorf("one that only asks: %s, %q, %v", agreed, states, err)
 		}
 		f.clock.advance(gatewayLife - time.Second)
-		if _, _, err := s.RegisterKey(t.Context(), "first", "here", one); err != nil {
+		if _, _, _, err := s.RegisterKey(t.Context(), "first", "here", one, 0); err != nil {
 			t.Error(err)
 		}
 		f.clock.advance(2 * time.Second)
-		if _, states, err = s.RegisterKey(t.Context(), "", "", one); err != nil || !slices.Equal(states, []string{"here"}) {
+		if _, _, states, err = s.RegisterKey(t.Context(), "", "", one, 0); err != nil || !slices.Equal(states, []string{"here"}) {
 			t.Errorf("after the second has died: %q, %v", states, err)
 		}
 		other := f.r.Site(mustWwwroot("https://other" + strconv.FormatInt(siteNumber.Add(1), 10) + ".example"))
-		if agreed, _, err := other.RegisterKey(t.Context(), "", "", two); err != nil || agreed != two {
+		if agreed, _, _, err := other.RegisterKey(t.Context(), "", "", two, 0); err != nil || agreed != two {
 			t.Errorf("another site: %s, %v", agreed, err)
 		}
 	})
@@ -43,7 +43,7 @@ func TestTheFirstGatewayDecidesOnTheKey(t *testing.T) {
 func TestOneOfSeveralChangesTheKey(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
 		s, old := f.Site, gateway.Fingerprint{1}
-		if _, _, err := s.RegisterKey(t.Context(), "", "", old); err != nil {
+		if _, _, _, err := s.RegisterKey(t.Context(), "", "", old, 0); err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
@@ -55,7 +55,7 @@ func TestOneOfSeveralChangesTheKey(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				if won {
+				if won == 1 {
 					mu.Lock()
 					defer mu.Unlock()
 					winners = append(winners, i)
@@ -67,20 +67,23 @@ func TestOneOfSeveralChangesTheKey(t *testing.T) {
 			t.Fatalf("winners %v", winners)
 		}
 		now := gateway.Fingerprint{winners[0]}
-		if agreed, _, err := s.RegisterKey(t.Context(), "", "", old); err != nil || agreed != now {
+		if agreed, of, _, err := s.RegisterKey(t.Context(), "", "", old, 0); err != nil || agreed != now || of != 1 {
 			t.Errorf("agreed %s, %v", agreed, err)
 		}
-		if won, err := s.ChangeKey(t.Context(), old, now, []byte("again")); err != nil || !won {
-			t.Errorf("the winner asks again: %t, %v", won, err)
+		if won, err := s.ChangeKey(t.Context(), old, now, []byte("again")); err != nil || won != 1 {
+			t.Errorf("the winner asks again: %d, %v", won, err)
 		}
 		if sealed, err := s.SealedKey(t.Context(), now); err != nil || string(sealed) != "again" {
 			t.Errorf("sealed %q, %v", sealed, err)
 		}
-		if won, err := s.ChangeKey(t.Context(), now, gateway.Fingerprint{11}, nil); err != nil || !won {
-			t.Errorf("the next: %t, %v", won, err)
+		if won, err := s.ChangeKey(t.Context(), now, gateway.Fingerprint{11}, nil); err != nil || won != 2 {
+			t.Errorf("the next: %d, %v", won, err)
 		}
 		if sealed, err := s.SealedKey(t.Context(), now); err != nil || sealed != nil {
 			t.Errorf("the key before is still offered: %q, %v", sealed, err)
+		}
+		if agreed, of, _, err := s.RegisterKey(t.Context(), "", "", old, 3); err != nil || agreed != old || of != 3 {
+			t.Errorf("a later generation: %s %d, %v", agreed, of, err)
 		}
 	})
 }

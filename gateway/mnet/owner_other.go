@@ -1,5 +1,0 @@
-//go:build !unix
-
-package mnet
-
-func ownAsDir(name, dir string) error { return nil }
