@@ -134,7 +134,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	}
 	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
 	caller := newCaller(known.client, state, dir, g.log)
-	caller.Held = g.held(s, state)
+	caller.Held, caller.Taken = g.held(s, state), g.taken(state)
 	provider := idp.New(idp.Options{
 		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Source: source, OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{

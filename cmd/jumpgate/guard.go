@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"time"
 
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/proxy"
 	"jumpgate/idp"
 	"jumpgate/sp"
@@ -24,6 +26,7 @@ func (g *instance) guarded(s *config.Site, trust proxy.Trust, keys *mnet.Keyring
 	g.log.Warn("guard mode changes nothing about this: learners who are not logged in take Moodle's redirects, "+
 		"a logout waits for sites that do not answer, and a token can be used again for 30 seconds",
 		"site", s.Wwwroot.String())
+	g.background.Go(func() { g.compareKeys(s, keys) })
 	site := &web.Site{
 		Wwwroot: s.Wwwroot,
 		Proxy:   behind,
@@ -46,4 +49,22 @@ func (g *instance) guarded(s *config.Site, trust proxy.Trust, keys *mnet.Keyring
 		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
 	}
 	return site, nil
+}
+
+// compareKeys warns if the site has had another key since it was Moodle's own:
+// peers know the later one, and nobody there can use it now.
+func (g *instance) compareKeys(s *config.Site, keys *mnet.Keyring) {
+	ctx, cancel := context.WithTimeout(g.ctx, 10*time.Second)
+	defer cancel()
+	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
+	theirs, err := inner.PublicKey(ctx)
+	if err != nil {
+		return // Moodle may start later than we do
+	}
+	for i, key := range keys.Keys() {
+		if key.Certificate().Fingerprint() == theirs.Fingerprint() && i > 0 {
+			g.log.Warn("guard mode: Moodle has a former key of the site, and peers know a later one: none of them can talk to it",
+				"site", s.Wwwroot.String(), "moodle", theirs.Fingerprint().String(), "peers", keys.Current().Certificate().Fingerprint().String())
+		}
+	}
 }

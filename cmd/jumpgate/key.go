@@ -95,16 +95,24 @@ func (c keyRotateCommand) Run(t *terminal) error {
 	if err := d.keys.Rotate(ctx); err != nil {
 		return keyHinted(err)
 	}
-	return sayKey(t.stdout, d.keys, before)
+	return sayKey(t, d.keys, before)
 }
 
-func sayKey(out io.Writer, keys *mnet.Keyring, before *mnet.Key) error {
+// sayKey tells what became of a change, once running gateways have taken it up:
+// until then they would contradict whoever asks a peer with the new key.
+func sayKey(t *terminal, keys *mnet.Keyring, before *mnet.Key) error {
 	now := keys.Current().Certificate()
 	if now.Fingerprint() == before.Certificate().Fingerprint() {
-		_, err := fmt.Fprintf(out, "%s has the key %s already\n", keys.Site, now.Fingerprint())
+		_, err := fmt.Fprintf(t.stdout, "%s has the key %s already\n", keys.Site, now.Fingerprint())
 		return err
 	}
-	_, err := fmt.Fprintf(out, "%s has the key %s now, until %s; before, it was %s\n",
+	if keys.Accompanied() {
+		select {
+		case <-time.After(mnet.SettleTime):
+		case <-t.ctx.Done():
+		}
+	}
+	_, err := fmt.Fprintf(t.stdout, "%s has the key %s now, until %s; before, it was %s\n",
 		keys.Site, now.Fingerprint(), now.NotAfter.UTC().Format(time.DateOnly), before.Certificate().Fingerprint())
 	return err
 }
@@ -142,7 +150,7 @@ func (c keyImportCommand) Run(t *terminal) error {
 	if err := d.keys.Import(ctx, key); err != nil {
 		return keyHinted(err)
 	}
-	return sayKey(t.stdout, d.keys, before)
+	return sayKey(t, d.keys, before)
 }
 
 func (c keyImportCommand) read(t *terminal, d *desk) (*mnet.Key, error) {

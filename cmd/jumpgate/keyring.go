@@ -37,6 +37,8 @@ func keyOptions(s *config.Site, dir string, state *store.Site, name string) mnet
 func openKeys(o mnet.KeyringOptions, log *slog.Logger) (*mnet.Keyring, error) {
 	keys, created, err := mnet.OpenKeyring(o)
 	switch {
+	case errors.Is(err, mnet.ErrOtherSite):
+		return nil, withHint(err, "if the site has moved, name its former address among its aliases")
 	case err != nil && o.Import != "":
 		return nil, withHint(err, keyHint)
 	case err != nil:

@@ -23,7 +23,7 @@ const (
 // faultWords are the faults that an administrator can do something about
 // (protocol page, section 8). PEER and US stand for the two sites.
 var faultWords = map[int]struct{ meaning, hint string }{
-	mnet.FaultUnknownPeer: {"it does not know US yet", "its administrator adds US, type Moodle, under " + menuPeers},
+	mnet.FaultUnknownPeer: {"it does not know US yet", "its administrator adds US, type Moodle, under " + menuPeers + "; where US has moved, they change Hostname of the old entry there instead"},
 	6003:                  {"it does not know US yet", "its administrator adds US, application Moodle, under " + menuMahara},
 	mnet.FaultBadSignature: {"it has another certificate of US than the current one",
 		"its administrator opens US under " + menuPeers + " and saves the current key"},

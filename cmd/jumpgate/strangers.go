@@ -95,6 +95,14 @@ func (g *instance) held(s *config.Site, state *store.Site) func(context.Context,
 	}
 }
 
+// taken returns what is told of new keys that were taken up: nobody need decide
+// about them.
+func (g *instance) taken(state *store.Site) func(context.Context, *gateway.Peer) {
+	return func(ctx context.Context, peer *gateway.Peer) {
+		_ = state.Answer(ctx, peer.Wwwroot) // or the request waits until it is too old
+	}
+}
+
 // remember keeps a request for an administrator.
 func (g *instance) remember(ctx context.Context, s *config.Site, state *store.Site, r mnet.KeyswapRequest, newKey bool) {
 	asked, err := state.Ask(ctx, store.Request{
@@ -106,6 +114,8 @@ func (g *instance) remember(ctx context.Context, s *config.Site, state *store.Si
 		g.log.LogAttrs(ctx, slog.LevelDebug, "a request to become a peer is lost", append(attrs, slog.Any("error", err))...)
 	case err != nil:
 		g.log.LogAttrs(ctx, slog.LevelError, "a request to become a peer is lost", append(attrs, slog.Any("error", err))...)
+	case asked == store.AskedFirst && newKey:
+		g.log.LogAttrs(ctx, slog.LevelWarn, "a peer has another key, which nothing vouches for: see jumpgate peer requests", attrs...)
 	case asked == store.AskedFirst:
 		g.log.LogAttrs(ctx, slog.LevelInfo, "a site asks to become a peer: see jumpgate peer requests", attrs...)
 	case asked == store.AskedTooMuch:
@@ -114,10 +124,14 @@ func (g *instance) remember(ctx context.Context, s *config.Site, state *store.Si
 }
 
 func strangerAttrs(s *config.Site, r mnet.KeyswapRequest) []slog.Attr {
-	return []slog.Attr{
+	attrs := []slog.Attr{
 		slog.String("site", s.Wwwroot.String()), slog.String("peer", r.Wwwroot.String()),
-		slog.String("fingerprint", r.Certificate.Fingerprint().String()), slog.String("client", r.Addr.String()),
+		slog.String("fingerprint", r.Certificate.Fingerprint().String()),
 	}
+	if r.Addr.IsValid() {
+		attrs = append(attrs, slog.String("client", r.Addr.String()))
+	}
+	return attrs
 }
 
 // register makes a peer without grants of a site that hands out the certificate

@@ -191,6 +191,10 @@ func (r *Keyring) Rotate(ctx context.Context) error {
 	return nil
 }
 
+// SettleTime is how long running gateways of a site take at most to take up a
+// key that another process has changed.
+const SettleTime = settleEvery + time.Second
+
 // Import makes key, which must name the site, the current one for all gateways
 // of the site, even if they have agreed on one that is lost here.
 func (r *Keyring) Import(ctx context.Context, key *Key) error {

@@ -14,8 +14,10 @@ type Caller struct {
 	Client *Client
 	Pins   *Pins
 
-	// Held is told of a new key that waits for an administrator. May be nil.
-	Held func(context.Context, *HeldKeyError)
+	// Held is told of a new key that waits for an administrator, Taken of one
+	// that was taken up. They may be nil.
+	Held  func(context.Context, *HeldKeyError)
+	Taken func(context.Context, *gateway.Peer)
 }
 
 // maxTries bounds how often a peer that changes its key is asked again: once
@@ -36,8 +38,7 @@ func (c *Caller) Call(ctx context.Context, peer *gateway.Peer, method string, pa
 			c.held(ctx, err)
 			return v, err
 		}
-		if cert, err = c.Pins.accept(ctx, peer, fault); err != nil {
-			c.held(ctx, err)
+		if cert, err = c.accept(ctx, peer, fault); err != nil {
 			return nil, fmt.Errorf("call %s of %s: %w", method, peer.Wwwroot, err)
 		}
 	}
@@ -54,13 +55,34 @@ func (c *Caller) Refresh(ctx context.Context, peer *gateway.Peer, known *gateway
 	}
 	_, err = c.Client.Call(ctx, peer, known, "system/listServices")
 	fault, ok := errors.AsType[*Fault](err)
-	if !ok || fault.Code != FaultNewKey {
-		c.held(ctx, err)
-		return nil, err
+	switch {
+	case ok && fault.Code == FaultNewKey:
+		return c.accept(ctx, peer, fault)
+	case ok && fault.Code == FaultNotOpened:
+		err = c.lost(ctx, peer, known, err)
 	}
-	cert, err = c.Pins.accept(ctx, peer, fault)
 	c.held(ctx, err)
+	return nil, err
+}
+
+func (c *Caller) accept(ctx context.Context, peer *gateway.Peer, fault *Fault) (*gateway.Certificate, error) {
+	cert, err := c.Pins.accept(ctx, peer, fault)
+	c.held(ctx, err)
+	if err == nil && c.Taken != nil {
+		c.Taken(ctx, peer)
+	}
 	return cert, err
+}
+
+// lost looks what certificate a peer has that cannot open our messages any
+// more: whoever was set up anew has no former key to vouch for the new one. It
+// returns a *HeldKeyError, or the error as it was.
+func (c *Caller) lost(ctx context.Context, peer *gateway.Peer, known *gateway.Certificate, err error) error {
+	now, fetching := c.Client.FetchCertificate(ctx, &gateway.Peer{Wwwroot: peer.Wwwroot, Aliases: peer.Aliases, Application: peer.Application})
+	if fetching != nil || now.Fingerprint() == known.Fingerprint() {
+		return err
+	}
+	return &HeldKeyError{Peer: peer, Certificate: now}
 }
 
 func (c *Caller) held(ctx context.Context, err error) {

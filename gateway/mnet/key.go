@@ -162,6 +162,10 @@ func LoadOrCreateKey(file string, site gateway.Wwwroot, now time.Time, aliases .
 	return key, true, nil
 }
 
+// ErrOtherSite reports a key whose certificate names neither the site nor one of
+// its aliases.
+var ErrOtherSite = errors.New("its certificate names another site")
+
 // LoadKey reads the key of site from a file: PEM or a pair as Moodle stores
 // it. It refuses a file that anybody but its owner and group may read,
 // and a key whose certificate names neither the site nor an alias. One that
@@ -179,7 +183,7 @@ func LoadKey(file string, site gateway.Wwwroot, aliases ...gateway.Wwwroot) (*Ke
 		return nil, fmt.Errorf("key %s: %w", file, err)
 	}
 	if !key.certificate.Names(site) && !key.certificate.Names(aliases...) {
-		return nil, fmt.Errorf("key %s: its certificate names another site than %s", file, site)
+		return nil, fmt.Errorf("key %s: %w than %s", file, ErrOtherSite, site)
 	}
 	return key, nil
 }

@@ -121,6 +121,14 @@ func (r *Keyring) markImported(key *Key) error {
 	return replaceFile(r.file(importedFile), []byte(key.certificate.Fingerprint().String()+"\n"), 0o600)
 }
 
+// Accompanied reports whether gateways of the site were running at the last
+// Settle.
+func (r *Keyring) Accompanied() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.states) > 0
+}
+
 // SetSecret replaces the secret under which new keys travel.
 func (r *Keyring) SetSecret(secret []byte) {
 	r.mu.Lock()

@@ -475,3 +475,44 @@ func TestWhoeverCouldNotBeAskedIsAskedAgain(t *testing.T) {
 		s.is(t, p, 1)
 	})
 }
+
+func TestAPeerThatHasLostItsKeyIsHeld(t *testing.T) {
+	a, b := parties(t)
+	var held []gateway.Fingerprint
+	a.caller.Held = func(_ context.Context, h *HeldKeyError) { held = append(held, h.Certificate.Fingerprint()) }
+	anew := b.rotate(t)
+	b.mu.Lock()
+	b.keys = b.keys[:1] // nothing is left to vouch for it
+	b.mu.Unlock()
+	b.answer = func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/mnet/publickey.php" {
+			PublicKey(func() *Key { return anew }).ServeHTTP(w, r)
+			return
+		}
+		b.server.ServeHTTP(w, r)
+	}
+	doc := envelope(t, EncodeCall("system/listServices"), anew, a.keys[0], b.peer.Wwwroot, time.Now())
+	for range 3 {
+		if _, err := b.caller.Client.post(t.Context(), a.peer.Wwwroot, gateway.Moodle, doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(held) != 1 || held[0] != anew.Certificate().Fingerprint() {
+		t.Errorf("held %v", held)
+	}
+	if cert, err := a.caller.Pins.Certificate(t.Context(), b.peer); err != nil || cert.Fingerprint() == anew.Certificate().Fingerprint() {
+		t.Errorf("it is trusted without an administrator: %v", err)
+	}
+}
+
+func TestANewKeyThatIsTakenIsTold(t *testing.T) {
+	a, b := parties(t)
+	taken := 0
+	a.caller.Taken = func(context.Context, *gateway.Peer) { taken++ }
+	b.rotate(t)
+	mustCall(t, a, b)
+	mustCall(t, a, b)
+	if taken != 1 {
+		t.Errorf("told %d times", taken)
+	}
+}

@@ -40,7 +40,7 @@ func (b *Behind) PassCall(ctx context.Context, certificate *gateway.Certificate,
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	key, err := b.publicKey(ctx)
+	key, err := b.PublicKey(ctx)
 	if err != nil || !key.PublicKey.Equal(certificate.PublicKey) {
 		return nil, err
 	}
@@ -64,8 +64,8 @@ func (b *Behind) PassCall(ctx context.Context, certificate *gateway.Certificate,
 	return answer, nil
 }
 
-// publicKey returns the certificate of the Moodle behind.
-func (b *Behind) publicKey(ctx context.Context) (*gateway.Certificate, error) {
+// PublicKey returns the certificate of the Moodle behind.
+func (b *Behind) PublicKey(ctx context.Context) (*gateway.Certificate, error) {
 	select {
 	case b.shares.turn <- struct{}{}:
 		defer func() { <-b.shares.turn }()
