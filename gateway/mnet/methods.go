@@ -29,6 +29,12 @@ type Method struct {
 	ChecksReplay bool
 }
 
+// PassOn is the error by which a Method leaves a call to the Moodle behind: if
+// that does not take it, the answer is Else.
+type PassOn struct{ Else Value }
+
+func (p *PassOn) Error() string { return "the call is for the Moodle behind" }
+
 // Call is one authenticated call: sealed for us, signed with the pinned key of
 // Peer, and fresh.
 type Call struct {

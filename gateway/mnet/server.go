@@ -411,7 +411,11 @@ func (x *exchange) dispatch(ctx context.Context, c *Call) []byte {
 		}
 	}
 	if pass {
-		return x.pass(ctx, c, fault)
+		answer, err := x.pass(ctx, c)
+		if answer == nil {
+			return x.fault(ctx, fault.Code, fault.String, ReasonUnknownMethod, err)
+		}
+		return answer
 	}
 	v, err := m.Call(ctx, c)
 	if errors.Is(err, ErrReplayed) {
@@ -419,6 +423,12 @@ func (x *exchange) dispatch(ctx context.Context, c *Call) []byte {
 	}
 	if x.sealed {
 		x.budget.prove(x.caller(), x.Now()) // not earlier: a recorded message proves nothing
+	}
+	if on, ok := errors.AsType[*PassOn](err); ok {
+		if answer, _ := x.pass(ctx, c); answer != nil {
+			return answer
+		}
+		v, err = on.Else, nil
 	}
 	if err == nil {
 		if reason, detail := c.Noted(); reason != "" {
@@ -450,20 +460,22 @@ func looksSealed(doc []byte) bool {
 	return bytes.Contains(bytes.ToLower(doc[:min(len(doc), 512)]), []byte("<encryptedmessage"))
 }
 
-// pass lets somebody else answer a call of a method that nobody here has.
-// Only a sealed answer is passed back: a plain one says that whoever gave it
-// could not read the message.
-func (x *exchange) pass(ctx context.Context, c *Call, fault *Fault) []byte {
+// pass leaves a call to the Moodle behind and returns its answer, or nil if it
+// does not take it.
+func (x *exchange) pass(ctx context.Context, c *Call) ([]byte, error) {
 	x.budget.prove(x.caller(), x.Now())
-	answer, err := x.Pass(ctx, c, x.doc)
-	if err == nil && answer != nil && !looksSealed(answer) {
-		err = errors.New("the answer is not sealed")
+	if x.Pass == nil {
+		return nil, nil
 	}
-	if err != nil || answer == nil {
-		return x.fault(ctx, fault.Code, fault.String, ReasonUnknownMethod, err)
+	answer, err := x.Pass(ctx, c, x.doc)
+	switch {
+	case err != nil || answer == nil:
+		return nil, err
+	case !looksSealed(answer):
+		return nil, errors.New("the answer is not sealed")
 	}
 	x.event.Reason = ReasonPassed
-	return answer
+	return answer, nil
 }
 
 const (

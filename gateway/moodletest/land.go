@@ -43,7 +43,7 @@ func (m *mnetSite) land(q *request) {
 	}
 	q.beginLogin(u)
 	q.s.data().unset("wantsurl")
-	m.saveRow(mnetSession{
+	m.landRow(mnetSession{
 		userID: u.ID, username: u.Username, hostID: home.id, userAgent: userAgentHash(q.r),
 		token: query.Get("token"), confirmBy: q.now(), sid: q.s.sid,
 	})

@@ -198,6 +198,19 @@ func (m *mnetSite) saveRow(row mnetSession) {
 	m.rows = append(m.rows, row)
 }
 
+// landRow notes a session that a token has opened. Where the same user has come
+// from there with such a browser before, Moodle keeps that row as it is, with
+// the id of a session that this landing has just replaced: a later kill_child
+// then ends nothing.
+func (m *mnetSite) landRow(row mnetSession) {
+	known := m.selectRows(func(r mnetSession) bool {
+		return r.userID == row.userID && r.hostID == row.hostID && r.userAgent == row.userAgent
+	}, false)
+	if len(known) == 0 {
+		m.saveRow(row)
+	}
+}
+
 // selectRows returns the rows that match and, if so asked, deletes them.
 func (m *mnetSite) selectRows(match func(mnetSession) bool, remove bool) []mnetSession {
 	m.mu.Lock()
