@@ -38,7 +38,7 @@ func (p *Provider) keepaliveServer(ctx context.Context, call *mnet.Call) (mnet.V
 	for _, name := range list {
 		usernames = append(usernames, mnet.Text(name))
 	}
-	extended, err := p.Store.ExtendPeerSessions(ctx, call.Peer.Wwwroot, usernames, p.SessionTimeout)
+	extended, err := p.Store.ExtendPeerSessions(ctx, call.Peer.Wwwroot, usernames, p.SessionTimeout, p.Touch != nil)
 	if err != nil {
 		return nil, err
 	}

@@ -18,10 +18,13 @@ const (
 	// PeerSessionRecent is how long an MNet session is remembered after it
 	// has ended.
 	PeerSessionRecent = 24 * time.Hour
+	// PeerSessionMax is how long after its start a session is extended to at
+	// most, however often a peer asks.
+	PeerSessionMax = 30 * 24 * time.Hour
 
 	maxPeerSessions = 64  // of one learner; the oldest makes room for the newest
 	maxUsername     = 255 // bytes; Moodle allows 100 characters
-	maxExtended     = 500 // learners in one script
+	maxExtended     = 50  // learners in one script, during which Redis does nothing else
 
 	// Moodle sessions that ended while a token from them could still be
 	// redeemed. Anybody can make Moodle replace a session that never was, so
@@ -109,52 +112,65 @@ func (s *Site) LandedAgain(ctx context.Context, ended PeerSession) (bool, error)
 
 // Extended is what became of the learners named to ExtendPeerSessions.
 type Extended struct {
-	Live    []PeerSession
-	Lapsed  []string // learners whose sessions at the peer ended lately
-	Unknown []string // learners who had none there
+	Live    []PeerSession // that were extended, if they were asked for
+	Lapsed  []string      // learners whose sessions at the peer ended lately
+	Unknown []string      // learners who had none there
 }
 
 // ExtendPeerSessions gives the live sessions that learners have at peer a new
-// life, counted from now. One round trip for each 500 learners.
-func (s *Site) ExtendPeerSessions(ctx context.Context, peer gateway.Wwwroot, usernames []string, life time.Duration) (Extended, error) {
+// life, counted from now, but none beyond PeerSessionMax. It returns them if
+// records says so. A learner who is named often counts once, where they are
+// named first. One round trip for each 50 learners.
+func (s *Site) ExtendPeerSessions(ctx context.Context, peer gateway.Wwwroot, usernames []string, life time.Duration, records bool) (Extended, error) {
 	var e Extended
-	now := s.r.now()
-	for chunk := range slices.Chunk(usernames, maxExtended) {
-		var known, keys []string
-		for _, name := range chunk {
-			if len(name) > maxUsername {
-				e.Unknown = append(e.Unknown, name)
-				continue
-			}
-			known, keys = append(known, name), append(keys, s.learnerKey(name))
+	var different []string
+	seen := map[string]bool{}
+	for _, name := range usernames {
+		if !seen[name] {
+			seen[name], different = true, append(different, name)
 		}
-		if len(keys) == 0 {
-			continue
-		}
-		answers, err := scriptExtend.Run(ctx, s.r.client, keys,
-			micros(now), micros(now.Add(life)), (life + PeerSessionRecent).Milliseconds(), micros(now.Add(-PeerSessionRecent)),
-			peerField(peer, ""), s.key(kindHome, "")).Slice()
-		if err != nil {
-			return Extended{}, fail("extend peer sessions", err)
-		}
-		for i, answer := range answers {
-			switch answer := answer.(type) {
-			case []any:
-				live, err := parsePeerSessions(known[i], answer)
-				if err != nil {
-					return Extended{}, err
-				}
-				e.Live = append(e.Live, live...)
-			case int64:
-				if answer == 1 {
-					e.Lapsed = append(e.Lapsed, known[i])
-				} else {
-					e.Unknown = append(e.Unknown, known[i])
-				}
-			}
+	}
+	for chunk := range slices.Chunk(different, maxExtended) {
+		if err := s.extend(ctx, &e, peer, chunk, life, records); err != nil {
+			return Extended{}, err
 		}
 	}
 	return e, nil
+}
+
+func (s *Site) extend(ctx context.Context, e *Extended, peer gateway.Wwwroot, usernames []string, life time.Duration, records bool) error {
+	keys := make([]string, len(usernames))
+	for i, name := range usernames {
+		if len(name) > maxUsername {
+			name = "" // nobody's either
+		}
+		keys[i] = s.learnerKey(name)
+	}
+	now := s.r.now()
+	answers, err := scriptExtend.Run(ctx, s.r.client, keys,
+		micros(now), micros(now.Add(life)), (life + PeerSessionRecent).Milliseconds(), micros(now.Add(-PeerSessionRecent)),
+		peerField(peer, ""), s.key(kindHome, ""), PeerSessionMax.Microseconds(), records).Slice()
+	if err != nil {
+		return fail("extend peer sessions", err)
+	}
+	for i, answer := range answers {
+		switch answer := answer.(type) {
+		case []any:
+			live, err := parsePeerSessions(usernames[i], answer)
+			if err != nil {
+				return err
+			}
+			e.Live = append(e.Live, live...)
+		case int64:
+			switch answer {
+			case 0:
+				e.Unknown = append(e.Unknown, usernames[i])
+			case 1:
+				e.Lapsed = append(e.Lapsed, usernames[i])
+			}
+		}
+	}
+	return nil
 }
 
 // EndPeerSessions ends a learner's sessions at all peers: those of one

@@ -189,14 +189,14 @@ func TestAPeerExtendsItsOwnLiveSessions(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.wantTrips(t, 1, func() {
-			e, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada", "bob", "carol", "nobody", strings.Repeat("x", 300)}, 8*time.Hour)
+			e, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada", "bob", "carol", "nobody", strings.Repeat("x", 300)}, 8*time.Hour, true)
 			wantVisits(t, e.Live, err, atForum, onPhone)
 			for _, p := range e.Live {
 				if p.Expires.Sub(p.Started).Round(time.Minute) != 9*time.Hour {
 					t.Errorf("%v expires %s after it started", p.UserAgent, p.Expires.Sub(p.Started))
 				}
 			}
-			if diff := cmp.Diff([][]string{{"bob"}, {strings.Repeat("x", 300), "carol", "nobody"}}, [][]string{e.Lapsed, e.Unknown}); diff != "" {
+			if diff := cmp.Diff([][]string{{"bob"}, {"carol", "nobody", strings.Repeat("x", 300)}}, [][]string{e.Lapsed, e.Unknown}); diff != "" {
 				t.Errorf("lapsed and unknown (-want +got)\n%s", diff)
 			}
 		})
@@ -221,13 +221,55 @@ func TestManyLearnersAreExtendedInAFewRoundTrips(t *testing.T) {
 			names[i] = fmt.Sprintf("learner%d", i)
 		}
 		names[1100] = "ada"
-		f.wantTrips(t, 3, func() {
-			e, err := f.ExtendPeerSessions(t.Context(), peer, names, 8*time.Hour)
+		f.wantTrips(t, 24, func() {
+			e, err := f.ExtendPeerSessions(t.Context(), peer, names, 8*time.Hour, true)
 			wantVisits(t, e.Live, err, atForum)
 			if len(e.Unknown) != 1199 {
 				t.Errorf("%d are unknown", len(e.Unknown))
 			}
 		})
+	})
+}
+
+func TestALearnerNamedOftenIsExtendedOnce(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		for i := range 60 {
+			f.begin(t, visit{"ada", peer, fmt.Sprintf("%040x", i), homeA})
+		}
+		names := append(slices.Repeat([]string{"zoe", "ada", "bob"}, 3300), slices.Repeat([]string{strings.Repeat("x", 300)}, 100)...)
+		want := []string{"zoe", "bob", strings.Repeat("x", 300)} // in their order
+		for _, homes := range []bool{true, false} {
+			f.wantTrips(t, 1, func() {
+				e, err := f.ExtendPeerSessions(t.Context(), peer, names, 8*time.Hour, homes)
+				if err != nil || homes && len(e.Live) != 60 || !homes && len(e.Live) != 0 {
+					t.Errorf("%d records, %v", len(e.Live), err)
+				}
+				if diff := cmp.Diff(want, e.Unknown); diff != "" {
+					t.Errorf("unknown (-want +got)\n%s", diff)
+				}
+			})
+		}
+	})
+}
+
+func TestNoPeerKeepsASessionForEver(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		f.begin(t, atForum)
+		all, err := f.PeerSessions(t.Context(), "ada")
+		if err != nil {
+			t.Fatal(err)
+		}
+		until := all[0].Started.Add(PeerSessionMax)
+		for f.clock.now().Before(until.Add(-7 * time.Hour)) {
+			f.clock.advance(7 * time.Hour)
+			if e, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada"}, 8*time.Hour, true); err != nil || len(e.Live) != 1 || e.Live[0].Expires.After(until) {
+				t.Fatalf("got %+v, %v", e, err)
+			}
+		}
+		f.clock.advance(until.Sub(f.clock.now()))
+		if e, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada"}, 8*time.Hour, true); err != nil || !slices.Equal(e.Lapsed, []string{"ada"}) {
+			t.Errorf("after %s: %+v, %v", PeerSessionMax, e, err)
+		}
 	})
 }
 
@@ -439,7 +481,7 @@ func TestTheDocumentedRightsSuffice(t *testing.T) {
 	f := newFixture(t, Options{Addr: sharedURL(t), Username: "jumpgate", Password: "another-one"})
 	f.begin(t, atForum)
 	f.begin(t, bobs)
-	if _, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada"}, time.Hour); err != nil {
+	if _, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada"}, time.Hour, false); err != nil {
 		t.Error(err)
 	}
 	live, _, err := f.ListPeerSessions(t.Context(), 10)

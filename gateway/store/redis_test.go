@@ -259,7 +259,7 @@ func TestClusterTakesScriptsAndTransactions(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	extended, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada", "bob"}, time.Hour)
+	extended, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada", "bob"}, time.Hour, true)
 	wantVisits(t, extended.Live, err, visit{"ada", peer, browserA, "sealed"})
 	live, _, err := f.ListPeerSessions(t.Context(), 10)
 	wantVisits(t, live, err, visit{"ada", peer, browserA, "sealed"})
