@@ -3,6 +3,7 @@ package idp
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -64,14 +65,25 @@ func (p *Provider) endedAtHome(ctx context.Context, session string) {
 
 // watchLogin ends what a browser may do with us when Moodle's session changes:
 // a logout there is meant for that too, and so is a login as somebody else,
-// which leaves the sessions at peers alone.
+// which leaves the sessions at peers alone. So does what another site's page
+// asks for: Moodle wants a key of those alone who are logged in there.
 func (p *Provider) watchLogin(ctx context.Context, r *http.Request) error {
 	login, err := r.Cookie(p.loginCookie)
 	if err != nil {
 		return nil
 	}
-	if r.URL.Path == p.Site.Path()+moodle.PageLogout {
+	if r.URL.Path == p.Site.Path()+moodle.PageLogout && navigation(r) && fromOwnPage(r) {
 		p.endedAtHome(ctx, login.Value)
 	}
 	return p.Store.EndLogin(ctx, login.Value)
+}
+
+// fromOwnPage reports whether the learner asked for a page from another one
+// of the same site or by its address.
+func fromOwnPage(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		return site == "same-origin" || site == "none"
+	}
+	from, err := url.Parse(r.Referer())
+	return err == nil && from.Host != "" && strings.EqualFold(from.Host, r.Host)
 }
