@@ -121,7 +121,7 @@ func (p *Provider) EndSessions(ctx context.Context, username string) error {
 
 // homeEnded ends what belongs to a session at home that is over.
 func (p *Provider) homeEnded(ctx context.Context, session, cause string) error {
-	ended, err := p.Store.EndHomeSession(ctx, session)
+	ended, err := p.Store.EndHomeSession(ctx, p.Store.Ending(session))
 	for _, s := range ended {
 		p.endChild(s, cause)
 	}

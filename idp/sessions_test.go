@@ -222,7 +222,7 @@ func TestASessionThatEndsAtHomeEndsAtPeers(t *testing.T) {
 			h.lands(t, "sp.test", firefox, adas)
 			h.lands(t, "mahara.test", firefox, adas)
 			h.lands(t, "sp.test", chrome, workers)
-			h.state.EndHomeSession(t.Context(), "warm") // Redis learns the script
+			h.state.EndHomeSession(t.Context(), h.state.Ending("warm")) // Redis learns the script
 			r := browser{"MoodleSession": test.session}.request("GET", test.target)
 			if !h.Watches(r) {
 				t.Fatal("is not watched")

@@ -26,11 +26,9 @@ const (
 	maxUsername     = 255 // bytes; Moodle allows 100 characters
 	maxExtended     = 50  // learners in one script, during which Redis does nothing else
 
-	// Moodle sessions that ended while a token from them could still be
-	// redeemed. Anybody can make Moodle replace a session that never was, so
-	// there is a limit.
-	maxEndedHomes   = 10_000
-	endedHomesSince = 2 * TokenLife
+	// endedKept is how long it is remembered that a session or all of a
+	// learner's ended: longer than a token from before can be redeemed.
+	endedKept = 2 * TokenLife
 )
 
 // PeerSession is a learner's session at a peer: Moodle's row of mnet_session
@@ -174,10 +172,15 @@ func (s *Site) extend(ctx context.Context, e *Extended, peer gateway.Wwwroot, us
 }
 
 // EndPeerSessions ends a learner's sessions at all peers: those of one
-// browser, or of all if userAgent is empty. It returns those that were live;
-// of two callers at once each session is returned to one. One round trip.
+// browser, or of all if userAgent is empty, and then tokens that the learner has
+// are no longer good either. It returns those that were live; of two callers at
+// once each session is returned to one. One round trip.
 func (s *Site) EndPeerSessions(ctx context.Context, username, userAgent string) ([]PeerSession, error) {
-	return s.endPeerSessions(ctx, username, userAgent, "")
+	keys := []string{s.learnerKey(username)}
+	if userAgent == "" {
+		keys = append(keys, s.key(kindEnded, endedUser+username))
+	}
+	return s.endPeerSessions(ctx, keys, username, userAgent, "")
 }
 
 // EndPeerSessionsFor is EndPeerSessions at the wish of a peer: it ends nothing
@@ -186,29 +189,43 @@ func (s *Site) EndPeerSessionsFor(ctx context.Context, peer gateway.Wwwroot, use
 	if userAgent == "" {
 		return nil, nil
 	}
-	return s.endPeerSessions(ctx, username, userAgent, peerField(peer, userAgent))
+	return s.endPeerSessions(ctx, []string{s.learnerKey(username)}, username, userAgent, peerField(peer, userAgent))
 }
 
-func (s *Site) endPeerSessions(ctx context.Context, username, userAgent, needs string) ([]PeerSession, error) {
+func (s *Site) endPeerSessions(ctx context.Context, keys []string, username, userAgent, needs string) ([]PeerSession, error) {
 	if len(username) > maxUsername {
 		return nil, nil
 	}
-	return s.runEnd(ctx, []string{s.learnerKey(username)}, username, userAgent, needs)
+	return s.runEnd(ctx, s.newEnding(), keys, username, userAgent, needs)
+}
+
+// Ending is an end of sessions: one thing, however often Redis has to be told.
+type Ending struct {
+	at   time.Time
+	by   string
+	home string // hash of the Moodle session, if it is one that ended
+}
+
+func (s *Site) newEnding() Ending { return Ending{at: s.r.now(), by: random(12)} }
+
+// Ending is the end, now, of a session of Moodle's.
+func (s *Site) Ending(moodleSessionID string) Ending {
+	e := s.newEnding()
+	e.home = HomeHash(moodleSessionID)
+	return e
 }
 
 // EndHomeSession ends the sessions at all peers that belong to a session of
 // Moodle's which is over, as a logout there does: those of its learner and
-// browser. It returns those that were live, of which two callers at once get
-// each once. Tokens that were minted from it are no longer good. One round
-// trip.
-func (s *Site) EndHomeSession(ctx context.Context, moodleSessionID string) ([]PeerSession, error) {
-	home := HomeHash(moodleSessionID)
-	return s.runEnd(ctx, []string{s.key(kindHome, home), s.key(kindEnded, "")},
-		home, s.key(kindLearner, ""), maxEndedHomes, micros(s.r.now().Add(-endedHomesSince)), endedHomesSince.Milliseconds())
+// browser, but for what began there since. It returns those that were live, of
+// which two endings at once get each once. Tokens that were minted from it are
+// no longer good. One round trip.
+func (s *Site) EndHomeSession(ctx context.Context, e Ending) ([]PeerSession, error) {
+	return s.runEnd(ctx, e, []string{s.key(kindHome, e.home), s.key(kindEnded, e.home)}, e.home, s.key(kindLearner, ""))
 }
 
-func (s *Site) runEnd(ctx context.Context, keys []string, args ...any) ([]PeerSession, error) {
-	answer, err := scriptEndPeers.Run(ctx, s.r.client, keys, append([]any{micros(s.r.now()), random(12)}, args...)...).Slice()
+func (s *Site) runEnd(ctx context.Context, e Ending, keys []string, args ...any) ([]PeerSession, error) {
+	answer, err := scriptEndPeers.Run(ctx, s.r.client, keys, append([]any{micros(e.at), e.by, endedKept.Milliseconds()}, args...)...).Slice()
 	if err != nil || len(answer) == 0 {
 		return nil, fail("end peer sessions", err)
 	}

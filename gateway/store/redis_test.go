@@ -263,7 +263,7 @@ func TestClusterTakesScriptsAndTransactions(t *testing.T) {
 	wantVisits(t, extended.Live, err, visit{"ada", peer, browserA, "sealed"})
 	live, _, err := f.ListPeerSessions(t.Context(), 10)
 	wantVisits(t, live, err, visit{"ada", peer, browserA, "sealed"})
-	ended, err := f.EndHomeSession(t.Context(), homeA)
+	ended, err := f.EndHomeSession(t.Context(), f.Ending(homeA))
 	wantVisits(t, ended, err, visit{"ada", peer, browserA, "sealed"})
 	if err := f.r.client.(*redis.ClusterClient).ForEachMaster(t.Context(), func(ctx context.Context, node *redis.Client) error {
 		return node.ScriptFlush(ctx).Err()
