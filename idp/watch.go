@@ -2,12 +2,15 @@ package idp
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
+	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/store"
 )
 
 // watchTime bounds how long an answer waits for Redis.
@@ -56,10 +59,24 @@ func (p *Provider) Watch(r *http.Request, res *http.Response) error {
 	return p.forgetter.Forget(ctx, session)
 }
 
-// endedAtHome ends the sessions at peers that began from one which is over.
+// endedAtHome ends the sessions at peers that began from one which is over, as
+// soon as Redis can say which.
 func (p *Provider) endedAtHome(ctx context.Context, session string) {
-	if err := p.homeEnded(ctx, session, CauseHome); err != nil {
-		p.Children.observe(Logout{Site: p.Site, Cause: CauseHome, Outcome: OutcomeUnknown, Err: err})
+	ending := p.Store.Ending(session)
+	l := Logout{Site: p.Site, Cause: CauseHome, Tries: 1, Err: p.homeEnded(ctx, ending, CauseHome)}
+	unknown := func(l Logout) {
+		if !l.Done() {
+			l.Outcome = OutcomeUnknown
+			p.Children.observe(l)
+		}
+	}
+	switch {
+	case l.Err == nil:
+	case errors.Is(l.Err, store.ErrUnavailable):
+		l.Outcome = OutcomeFailed
+		p.Children.start(l, func(ctx context.Context) (mnet.Value, error) { return true, p.homeEnded(ctx, ending, CauseHome) }, unknown)
+	default:
+		unknown(l)
 	}
 }
 
