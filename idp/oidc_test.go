@@ -444,6 +444,23 @@ func TestALogoutAtTheHomeEndsTheLogin(t *testing.T) {
 	}
 }
 
+func TestALoginCookieLivesAsLongAsWhatALogoutEnds(t *testing.T) {
+	for session, want := range map[time.Duration]int{time.Hour: 8 * 3600, 24 * time.Hour: 24 * 3600} {
+		c := newCollege(t, func(o *idp.OpenIDOptions) { o.Session = session })
+		b := browser{}
+		_, header := c.comeBack(b, c.login(t, c.jump(b, "/x")))
+		got := 0
+		for _, cookie := range (&http.Response{Header: header}).Cookies() {
+			if strings.Contains(cookie.Name, "-login-") {
+				got = cookie.MaxAge
+			}
+		}
+		if got != want {
+			t.Errorf("a login of %s leaves a cookie for %d seconds, want %d", session, got, want)
+		}
+	}
+}
+
 func TestOnlyALogoutFromThePagesOfTheHomeEndsWhatForumsHave(t *testing.T) {
 	for _, test := range []struct {
 		name   string
