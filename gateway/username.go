@@ -9,9 +9,10 @@ import (
 )
 
 // Usernames says which username an account of a login provider has in Moodle.
-// No two accounts ever get the same: peers know a learner by the username
-// alone, and whoever gets one lands as its owner. The zero Usernames takes
-// accounts' names as they are.
+// No two accounts get the same unless their names differ only in whether
+// letters of ASCII are capital, as in Moodle, where those are one: peers know a
+// learner by the username alone, and whoever gets one lands as its owner. The
+// zero Usernames takes accounts' names as they are.
 type Usernames struct {
 	// Strip is the end that every account's name has and no username, such
 	// as @college.example, in lower case. Accounts without it are somebody

@@ -49,7 +49,7 @@ func TestUserAuthorise(t *testing.T) {
 	if err != nil || len(sessions) != 1 || sessions[0].Peer.String() != "https://sp.test" || sessions[0].Expires.Sub(sessions[0].Started) != 8*time.Hour {
 		t.Errorf("sessions are %+v, %v", sessions, err)
 	}
-	if ended, err := h.state.EndHomeSession(t.Context(), adas); len(ended) != 1 || err != nil {
+	if ended, err := h.state.EndHomeSession(t.Context(), h.state.Ending(adas)); len(ended) != 1 || err != nil {
 		t.Errorf("with the session at home %d ended, %v", len(ended), err)
 	}
 }
@@ -93,7 +93,7 @@ func TestUserAuthoriseRefuses(t *testing.T) {
 			return err
 		}, 1, "token-unknown"},
 		{"a token from a session that has ended", func(t *testing.T, h *home, token string) error {
-			if _, err := h.state.EndHomeSession(t.Context(), adas); err != nil {
+			if _, err := h.state.EndHomeSession(t.Context(), h.state.Ending(adas)); err != nil {
 				t.Fatal(err)
 			}
 			_, err := h.redeem(t, "sp.test", token, firefox, 1)

@@ -63,7 +63,8 @@ const (
 // Children ends sessions at peers by kill_child (protocol page, section 5.4):
 // in MNet's words they are children of the session at home. Nobody waits for
 // it: each is ended in the background, and once more where that fails. A peer
-// that does not answer holds up nobody but itself.
+// that does not answer holds up nobody but itself. What could not be ended at
+// home waits here too, as if home were a peer.
 type Children struct {
 	observe func(Logout)
 	pauses  []time.Duration
@@ -113,17 +114,23 @@ func (c *Children) Close(ctx context.Context) {
 	c.cancel()
 }
 
-// end ends a session in the background by calling kill.
+// end ends a session in the background by calling kill, of which a first try
+// may have failed.
 func (c *Children) end(l Logout, kill func(context.Context) (mnet.Value, error)) {
+	c.start(l, kill, c.observe)
+}
+
+// start is end for something whose outcome done is told.
+func (c *Children) start(l Logout, kill func(context.Context) (mnet.Value, error), done func(Logout)) {
 	q := c.enter(line{l.Site, l.At})
 	if q == nil {
 		l.Outcome = OutcomeDropped
-		c.observe(l)
+		done(l)
 		return
 	}
 	go func() {
 		defer c.leave(line{l.Site, l.At}, q)
-		c.observe(c.try(l, q, kill))
+		done(c.try(l, q, kill))
 	}()
 }
 
@@ -156,14 +163,15 @@ func (c *Children) leave(to line, q *queue) {
 
 // try calls until there is an answer or there are no tries left.
 func (c *Children) try(l Logout, q *queue, kill func(context.Context) (mnet.Value, error)) Logout {
-	start := time.Now()
-	for i := 0; ; i++ {
+	start := time.Now().Add(-l.Took)
+	for l.Tries == 0 || l.Tries <= len(c.pauses) && c.pause(c.pauses[l.Tries-1]) {
 		answer, err := c.call(q, kill)
-		l.Tries, l.Took, l.Err, l.Outcome = i+1, time.Since(start), err, outcome(answer, err)
-		if l.Outcome != OutcomeFailed || i == len(c.pauses) || !c.pause(c.pauses[i]) {
-			return l
+		l.Tries, l.Took, l.Err, l.Outcome = l.Tries+1, time.Since(start), err, outcome(answer, err)
+		if l.Outcome != OutcomeFailed {
+			break
 		}
 	}
+	return l
 }
 
 func (c *Children) call(q *queue, kill func(context.Context) (mnet.Value, error)) (mnet.Value, error) {

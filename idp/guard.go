@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -125,12 +126,31 @@ func (g *Guard) own(location string) (string, bool) {
 	if rule != gateway.RulePeerURL {
 		return "", false
 	}
+	place := served(strings.TrimPrefix(target.URL(), site.Origin()))
 	for _, peer := range g.provider.Peers.Peers() {
-		if strings.HasPrefix(target.URL(), peer.Wwwroot.String()+"/") && len(peer.Wwwroot.Path()) > len(site.Path()) {
+		below := served(peer.Wwwroot.Path())
+		if peer.Wwwroot.Origin() == site.Origin() && len(below) > len(served(site.Path())) && strings.HasPrefix(place+"/", below+"/") {
 			return "", false
 		}
 	}
 	return target.URL(), true
+}
+
+// served returns the place to which a web server may take a path: without
+// escapes, parameters and dots, in small letters.
+func served(address string) string {
+	address, _, _ = strings.Cut(address, "#")
+	address, _, _ = strings.Cut(address, "?")
+	for range 3 {
+		if plain, err := url.PathUnescape(address); err == nil {
+			address = plain
+		}
+	}
+	segments := strings.FieldsFunc(strings.ToLower(address), func(c rune) bool { return c == '/' || c == '\\' })
+	for i, segment := range segments {
+		segments[i], _, _ = strings.Cut(segment, ";")
+	}
+	return strings.TrimSuffix(path.Clean("/"+strings.Join(segments, "/")), "/")
 }
 
 var anyToken = regexp.MustCompile(`[0-9A-Za-z]{32,}`)

@@ -98,6 +98,7 @@ func TestWhatMoodleMayAnswer(t *testing.T) {
 		{"its login page", 303, location(login), login},
 		{"its login page, on its own host", 303, location("/moodle/login/index.php"), login},
 		{"its second factor", 303, location("https://home.test/moodle/admin/tool/mfa/auth.php?a=1"), "https://home.test/moodle/admin/tool/mfa/auth.php?a=1"},
+		{"a page that begins like a peer below", 303, location("/moodle/forums/x?y=/forum/"), "https://home.test/moodle/forums/x?y=/forum/"},
 		{"its front page", 303, location("HTTPS://HOME.TEST:443/moodle"), "https://home.test/moodle/"},
 		{"an error page", 404, http.Header{"Content-Security-Policy": {"img-src *"}}, ""},
 		{"a page that shows debug messages", 200, http.Header{}, ""},
@@ -131,6 +132,15 @@ var hostile = []struct{ name, location string }{
 	{"another page of the peer", "https://sp.test/login/index.php" + goodQuery},
 	{"a path below the landing", "https://sp.test/auth/mnet/land.php/x" + goodQuery},
 	{"a peer on our own host", "https://home.test/moodle/forum/auth/mnet/land.php" + goodQuery},
+	{"that peer itself", "https://home.test/moodle/forum"},
+	{"that peer itself, with a query", "https://home.test/moodle/forum?x=1"},
+	{"that peer behind a parameter", "https://home.test/moodle/forum;x/auth/mnet/land.php" + goodQuery},
+	{"that peer behind an escape", "https://home.test/moodle/%66orum/auth/mnet/land.php" + goodQuery},
+	{"that peer behind two escapes", "https://home.test/moodle/%2566orum/auth/mnet/land.php" + goodQuery},
+	{"that peer behind an escaped slash", "https://home.test/moodle/x/%2e%2e%2fforum/auth/mnet/land.php" + goodQuery},
+	{"that peer in capitals", "https://home.test/moodle/Forum/auth/mnet/land.php" + goodQuery},
+	{"that peer behind a dot", "https://home.test/moodle/./forum/auth/mnet/land.php" + goodQuery},
+	{"that peer, without our host", "/moodle/FORUM/"},
 	{"a user name", "https://sp.test@evil.test/auth/mnet/land.php" + goodQuery},
 	{"a user name before the peer", "https://x@sp.test/auth/mnet/land.php" + goodQuery},
 	{"a user name before our site", "https://x@home.test/moodle/login/index.php"},
@@ -217,7 +227,7 @@ func FuzzGuardedLocation(f *testing.F) {
 		case a.Passed:
 			seen, err := whatwg.Parse(header.Get("Location"))
 			if err != nil || seen.Protocol() != "https:" || seen.Host() != "home.test" || seen.Username() != "" ||
-				!strings.HasPrefix(seen.Pathname(), "/moodle/") || strings.HasPrefix(seen.Pathname(), "/moodle/forum/") {
+				!strings.HasPrefix(seen.Pathname(), "/moodle/") || strings.HasPrefix(strings.ToLower(seen.Pathname())+"/", "/moodle/forum/") {
 				t.Errorf("%q leads to %q, %v", location, header.Get("Location"), err)
 			}
 		case !a.Refused:

@@ -235,7 +235,7 @@ func (o *OpenID) redeem(ctx context.Context, code string, jump store.Jump) (clai
 	}
 	// For whom it was issued, where several may take it for theirs (OpenID
 	// Connect Core 1.0, section 3.1.3.7).
-	if azp, _ := said.text("azp"); azp != o.ClientID && (azp != "" || len(id.Audience) > 1) {
+	if azp := said.exact("azp"); azp != o.ClientID && (azp != "" || len(id.Audience) > 1) {
 		return nil, notVouched("the id token was issued for %.100q", azp)
 	}
 	if o.Claims.complete(said) {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
 	"jumpgate/idp/openidtest"
@@ -439,6 +441,63 @@ func TestALogoutAtTheHomeEndsTheLogin(t *testing.T) {
 	c.login(t, c.jump(b, "/x"))
 	if r := (browser{"MoodleSession": adas}).request("GET", "https://home.test/moodle/"); c.Watches(r) || c.Expects(r) {
 		t.Error("browsers without a login are watched")
+	}
+}
+
+func TestALoginCookieLivesAsLongAsWhatALogoutEnds(t *testing.T) {
+	for session, want := range map[time.Duration]int{time.Hour: 8 * 3600, 24 * time.Hour: 24 * 3600} {
+		c := newCollege(t, func(o *idp.OpenIDOptions) { o.Session = session })
+		b := browser{}
+		_, header := c.comeBack(b, c.login(t, c.jump(b, "/x")))
+		got := 0
+		for _, cookie := range (&http.Response{Header: header}).Cookies() {
+			if strings.Contains(cookie.Name, "-login-") {
+				got = cookie.MaxAge
+			}
+		}
+		if got != want {
+			t.Errorf("a login of %s leaves a cookie for %d seconds, want %d", session, got, want)
+		}
+	}
+}
+
+func TestOnlyALogoutFromThePagesOfTheHomeEndsWhatForumsHave(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		header http.Header
+		ends   bool
+	}{
+		{"a click", http.Header{"Sec-Fetch-Site": {"same-origin"}, "Sec-Fetch-Dest": {"document"}}, true},
+		{"the address bar", http.Header{"Sec-Fetch-Site": {"none"}}, true},
+		{"a click in an old browser", http.Header{"Referer": {"https://home.test/moodle/my/"}}, true},
+		{"a foreign page", http.Header{"Sec-Fetch-Site": {"cross-site"}}, false},
+		{"a foreign page that names ours", http.Header{"Sec-Fetch-Site": {"cross-site"}, "Referer": {"https://home.test/moodle/my/"}}, false},
+		{"a page of a neighbour", http.Header{"Sec-Fetch-Site": {"same-site"}}, false},
+		{"a foreign page in an old browser", http.Header{"Referer": {"https://evil.test/https://home.test/"}}, false},
+		{"a foreign page that hides", http.Header{}, false},
+		{"a picture in a forum of the home", http.Header{"Sec-Fetch-Site": {"same-origin"}, "Sec-Fetch-Dest": {"image"}}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := newCollege(t)
+			c.Call = func(context.Context, *gateway.Peer, string, ...mnet.Value) (mnet.Value, error) { return true, nil }
+			b := browser{"MoodleSession": anonymous}
+			a, _ := c.comeBack(b, c.login(t, c.jump(b, "/x")))
+			token, _ := landing(t, a)
+			by := store.Redeemer{Peer: a.Peer.Wwwroot, UserAgent: uaHash(firefox), Life: 8 * time.Hour}
+			if _, err := c.state.Redeem(t.Context(), [32]byte{1}, token, by); err != nil {
+				t.Fatal(err)
+			}
+			r := b.request("GET", "https://home.test/moodle/login/logout.php")
+			maps.Copy(r.Header, test.header)
+			if err := c.Watch(r, &http.Response{Header: http.Header{"Set-Cookie": {"MoodleSession=" + adas}}}); err != nil {
+				t.Fatal(err)
+			}
+			if live, _, err := c.state.SessionAt(t.Context(), by.Peer, "ada"); live == test.ends || err != nil {
+				t.Errorf("the session lives %t, %v", live, err)
+			}
+			c.Children.Wait()
+			c.login(t, c.jump(b, "/x")) // ours is over in any case
+		})
 	}
 }
 

@@ -28,30 +28,33 @@ type Claims struct {
 // complete reports whether there is a claim for everything that peers need.
 func (c Claims) complete(said claims) bool {
 	for _, name := range []string{c.Username, c.FirstName, c.LastName, c.Email} {
-		if text, _ := said.text(name); text == "" {
+		if said.text(name) == "" {
 			return false
 		}
 	}
 	return true
 }
 
-// text returns the text of a claim without blanks around it; false if there is
+// text returns the text of a claim without blanks around it; "" if there is
 // none, or it is none.
-func (c claims) text(name string) (string, bool) {
+func (c claims) text(name string) string { return strings.TrimSpace(c.exact(name)) }
+
+// exact returns the text of a claim as it is; "" if there is none, or it is
+// none.
+func (c claims) exact(name string) string {
 	value, ok := c[name]
 	if outer, inner, dotted := strings.Cut(name, "."); !ok && dotted {
 		var within claims
 		if json.Unmarshal(c[outer], &within) != nil {
-			return "", false
+			return ""
 		}
-		return within.text(inner)
+		return within.exact(inner)
 	}
 	var text string
 	if !ok || json.Unmarshal(value, &text) != nil {
-		return "", false
+		return ""
 	}
-	text = strings.TrimSpace(text)
-	return text, text != ""
+	return text
 }
 
 // says reports whether a claim is a truth value of this kind. Some providers
@@ -76,7 +79,7 @@ var (
 // keeps them from jumping; lacking names what a peer would miss, for a page,
 // and the error says for an administrator what is wrong.
 func (o *OpenID) user(said claims) (u gateway.User, rule gateway.Rule, lacking []string, err error) {
-	account, _ := said.text(o.Claims.Username)
+	account := said.exact(o.Claims.Username) // with a blank it is another one
 	username, ok := o.Usernames.Of(account)
 	if !ok {
 		return u, gateway.RuleUserUsername, nil, fmt.Errorf("no username follows from the claim %s, %.200q", o.Claims.Username, account)
@@ -114,7 +117,7 @@ func (o *OpenID) user(said claims) (u gateway.User, rule gateway.Rule, lacking [
 
 // line returns a claim that is one line of at most limit characters, or "".
 func (c claims) line(name string, limit int) string {
-	text, _ := c.text(name)
+	text := c.text(name)
 	if utf8.RuneCountInString(text) > limit || strings.ContainsFunc(text, unicode.IsControl) {
 		return ""
 	}
@@ -122,7 +125,7 @@ func (c claims) line(name string, limit int) string {
 }
 
 func (c claims) matching(name string, form *regexp.Regexp) string {
-	if text, _ := c.text(name); form.MatchString(text) {
+	if text := c.text(name); form.MatchString(text) {
 		return text
 	}
 	return ""
@@ -132,7 +135,7 @@ func (c claims) matching(name string, form *regexp.Regexp) string {
 // de-AT: that of the language, but for the few that Moodle tells apart. A peer
 // without that pack takes its own language.
 func (c claims) lang(name string) string {
-	text, _ := c.text(name)
+	text := c.text(name)
 	pack := strings.ReplaceAll(strings.ToLower(text), "-", "_")
 	if !language.MatchString(pack) {
 		return ""

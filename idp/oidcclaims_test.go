@@ -96,6 +96,10 @@ func TestWhoLacksWhatPeersNeedStaysAndIsToldWhat(t *testing.T) {
 		{"a username that is no text", map[string]any{"preferred_username": map[string]any{"x": "ada"}}, gateway.RuleUserUsername, nil},
 		{"a username of another college", map[string]any{"preferred_username": "ada@other.example"}, gateway.RuleUserUsername, nil},
 		{"a guest of the tenant", map[string]any{"preferred_username": "ada_gmail.com#EXT#@college.example"}, gateway.RuleUserUsername, nil},
+		{"a hard blank at the end", map[string]any{"preferred_username": "ada@college.example\u00a0"}, gateway.RuleUserUsername, nil},
+		{"a wide blank before it", map[string]any{"preferred_username": "\u2003ada@college.example"}, gateway.RuleUserUsername, nil},
+		{"a line", map[string]any{"preferred_username": "ada@college.example\n"}, gateway.RuleUserUsername, nil},
+		{"a blank", map[string]any{"preferred_username": " ada@college.example"}, gateway.RuleUserUsername, nil},
 		{"Moodle's guest", map[string]any{"preferred_username": "guest@college.example"}, gateway.RuleUserUsername, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -157,7 +157,8 @@ func (p *Provider) completeLogin(w http.ResponseWriter, r *http.Request, a Answe
 
 // beginLogin spares the learner the provider for a while, and returns the value
 // of the cookie. It is always a new one: whoever knew one of before is not
-// logged in by it.
+// logged in by it. The cookie outlives the login if the sessions at peers do:
+// it is what a logout at home ends them by.
 func (p *Provider) beginLogin(w http.ResponseWriter, r *http.Request, user gateway.User) (string, error) {
 	if former, err := r.Cookie(p.loginCookie); err == nil {
 		_ = p.Store.EndLogin(r.Context(), former.Value) // or it ends when its time has come
@@ -167,7 +168,7 @@ func (p *Provider) beginLogin(w http.ResponseWriter, r *http.Request, user gatew
 		return "", err
 	}
 	http.SetCookie(w, &http.Cookie{
-		Name: p.loginCookie, Value: cookie, Path: "/", MaxAge: int(p.OpenID.Session / time.Second),
+		Name: p.loginCookie, Value: cookie, Path: "/", MaxAge: int(max(p.OpenID.Session, p.SessionTimeout) / time.Second),
 		HttpOnly: true, Secure: p.Site.Scheme() == "https", SameSite: http.SameSiteLaxMode,
 	})
 	return cookie, nil

@@ -38,7 +38,7 @@ func (p *Provider) keepaliveServer(ctx context.Context, call *mnet.Call) (mnet.V
 	for _, name := range list {
 		usernames = append(usernames, mnet.Text(name))
 	}
-	extended, err := p.Store.ExtendPeerSessions(ctx, call.Peer.Wwwroot, usernames, p.SessionTimeout)
+	extended, err := p.Store.ExtendPeerSessions(ctx, call.Peer.Wwwroot, usernames, p.SessionTimeout, p.Touch != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +120,8 @@ func (p *Provider) EndSessions(ctx context.Context, username string) error {
 }
 
 // homeEnded ends what belongs to a session at home that is over.
-func (p *Provider) homeEnded(ctx context.Context, session, cause string) error {
-	ended, err := p.Store.EndHomeSession(ctx, session)
+func (p *Provider) homeEnded(ctx context.Context, ending store.Ending, cause string) error {
+	ended, err := p.Store.EndHomeSession(ctx, ending)
 	for _, s := range ended {
 		p.endChild(s, cause)
 	}
@@ -148,7 +148,8 @@ func (p *Provider) endChild(s store.PeerSession, cause string) {
 }
 
 // endHomes logs a learner out at home, in the browsers whose sessions these
-// are.
+// are. Nothing else would do it later, so where it fails it is tried again in
+// the background.
 func (p *Provider) endHomes(ctx context.Context, sessions []store.PeerSession, cause string) {
 	ctx, cancel := context.WithTimeout(ctx, homeTime)
 	defer cancel()
@@ -161,14 +162,21 @@ func (p *Provider) endHomes(ctx context.Context, sessions []store.PeerSession, c
 		}
 		seen[home.Session] = true
 		all.Go(func() {
-			l := Logout{Site: p.Site, At: p.Site, Username: s.Username, Cause: cause, Outcome: OutcomeEnded, Tries: 1, Err: err}
+			l := Logout{Site: p.Site, At: p.Site, Username: s.Username, Cause: cause, Outcome: OutcomeFailed, Err: err}
+			if err != nil { // no key of ours opens it
+				p.Children.observe(l)
+				return
+			}
 			start := time.Now()
-			if err == nil {
-				l.Err = p.endHome(ctx, home, cause)
+			ending := p.Store.Ending(home.Session)
+			end := func(ctx context.Context) (mnet.Value, error) { return true, p.endHome(ctx, home, ending, cause) }
+			_, l.Err = end(ctx)
+			l.Tries, l.Took = 1, time.Since(start)
+			if l.Err != nil {
+				p.Children.end(l, end)
+				return
 			}
-			if l.Took = time.Since(start); l.Err != nil {
-				l.Outcome = OutcomeFailed
-			}
+			l.Outcome = OutcomeEnded
 			p.Children.observe(l)
 		})
 	}
@@ -177,7 +185,7 @@ func (p *Provider) endHomes(ctx context.Context, sessions []store.PeerSession, c
 
 // endHome logs a learner out at home. The proxy does not see that answer, so
 // what it would do then is done here.
-func (p *Provider) endHome(ctx context.Context, home moodle.Owned, cause string) error {
+func (p *Provider) endHome(ctx context.Context, home moodle.Owned, ending store.Ending, cause string) error {
 	err := p.Logout(ctx, moodle.Browser{Session: home.Session}, home.UserID)
 	if err != nil {
 		return err
@@ -185,5 +193,5 @@ func (p *Provider) endHome(ctx context.Context, home moodle.Owned, cause string)
 	if p.forgetter != nil {
 		err = p.forgetter.Forget(ctx, home.Session)
 	}
-	return errors.Join(err, p.homeEnded(ctx, home.Session, cause))
+	return errors.Join(err, p.homeEnded(ctx, ending, cause))
 }

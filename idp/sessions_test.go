@@ -5,14 +5,18 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/mnet"
@@ -181,6 +185,97 @@ func TestWhenMoodleDoesNotLogOutThatIsTold(t *testing.T) {
 	e.want(t, "logout of "+adas+" 3", "outcome: home.test ada peer failed")
 }
 
+// patient lets a home try again, without pauses.
+func (h *home) patient(e *ends, tries int) {
+	o := h.Options
+	o.Children = idp.NewChildren(func(l idp.Logout) {
+		e.say("outcome:", l.At.Hostname(), l.Outcome, "after", strconv.Itoa(l.Tries))
+	}, make([]time.Duration, tries-1))
+	e.children = o.Children
+	h.Provider = idp.New(o)
+}
+
+func TestAMoodleThatDoesNotLogOutIsAskedAgain(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		fails int
+		want  []string
+	}{
+		{"back at once", 1, []string{"logout", "logout", "outcome: home.test ended after 2"}},
+		{"back in the end", 2, []string{"logout", "logout", "logout", "outcome: home.test ended after 3"}},
+		{"dead", 9, []string{"logout", "logout", "logout", "outcome: home.test failed after 3"}},
+	} {
+		for who, end := range map[string]func(*home) error{
+			"a peer": func(h *home) error {
+				_, err := h.asks(t, "sp.test", "kill_children", "ada", uaHash(firefox))
+				return err
+			},
+			"an administrator": func(h *home) error { return h.EndSessions(t.Context(), "ada") },
+		} {
+			t.Run(test.name+" for "+who, func(t *testing.T) {
+				h, e := observed(t)
+				h.patient(e, 3)
+				fails := test.fails
+				o := h.Options
+				o.Call = func(context.Context, *gateway.Peer, string, ...mnet.Value) (mnet.Value, error) { return true, nil }
+				o.Logout = func(context.Context, moodle.Browser, int64) error {
+					e.say("logout")
+					if fails--; fails >= 0 {
+						return errors.New("status 503")
+					}
+					return nil
+				}
+				h.Provider = idp.New(o)
+				h.lands(t, "sp.test", firefox, adas)
+				if err := end(h); err != nil {
+					t.Error(err)
+				}
+				want := test.want
+				if who == "an administrator" {
+					want = append(slices.Clone(want), "outcome: sp.test ended after 1")
+				}
+				e.want(t, want...)
+			})
+		}
+	}
+}
+
+// outage lets Redis answer nothing for a few commands.
+type outage struct {
+	trips
+	left atomic.Int32
+}
+
+func (o *outage) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if o.left.Add(-1) >= 0 {
+			cmd.SetErr(io.ErrUnexpectedEOF)
+			return io.ErrUnexpectedEOF
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func TestALogoutThatRedisDidNotHearOfIsToldAgain(t *testing.T) {
+	h, e := observed(t)
+	h.patient(e, 3)
+	out := &outage{}
+	h.redis.Client().AddHook(out)
+	h.lands(t, "sp.test", firefox, adas)
+	logout := func() {
+		r := browser{"MoodleSession": adas}.request("GET", login)
+		if err := h.Watch(r, &http.Response{StatusCode: 303, Header: redirect("MoodleSession=" + anonymous)}); err != nil {
+			t.Error(err)
+		}
+	}
+	out.left.Store(2)
+	logout()
+	e.want(t, kill+"sp.test ada "+uaHash(firefox), "outcome: sp.test ended after 1")
+	out.left.Store(3)
+	logout()
+	e.want(t, "outcome:  unknown after 3")
+}
+
 func TestASessionThatNoKeyOpensIsLeftAlone(t *testing.T) {
 	h, e := observed(t)
 	h.lands(t, "sp.test", firefox, adas)
@@ -222,7 +317,7 @@ func TestASessionThatEndsAtHomeEndsAtPeers(t *testing.T) {
 			h.lands(t, "sp.test", firefox, adas)
 			h.lands(t, "mahara.test", firefox, adas)
 			h.lands(t, "sp.test", chrome, workers)
-			h.state.EndHomeSession(t.Context(), "warm") // Redis learns the script
+			h.state.EndHomeSession(t.Context(), h.state.Ending("warm")) // Redis learns the script
 			r := browser{"MoodleSession": test.session}.request("GET", test.target)
 			if !h.Watches(r) {
 				t.Fatal("is not watched")

@@ -2,11 +2,15 @@ package idp
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
+	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/store"
 )
 
 // watchTime bounds how long an answer waits for Redis.
@@ -55,23 +59,48 @@ func (p *Provider) Watch(r *http.Request, res *http.Response) error {
 	return p.forgetter.Forget(ctx, session)
 }
 
-// endedAtHome ends the sessions at peers that began from one which is over.
+// endedAtHome ends the sessions at peers that began from one which is over, as
+// soon as Redis can say which.
 func (p *Provider) endedAtHome(ctx context.Context, session string) {
-	if err := p.homeEnded(ctx, session, CauseHome); err != nil {
-		p.Children.observe(Logout{Site: p.Site, Cause: CauseHome, Outcome: OutcomeUnknown, Err: err})
+	ending := p.Store.Ending(session)
+	l := Logout{Site: p.Site, Cause: CauseHome, Tries: 1, Err: p.homeEnded(ctx, ending, CauseHome)}
+	unknown := func(l Logout) {
+		if !l.Done() {
+			l.Outcome = OutcomeUnknown
+			p.Children.observe(l)
+		}
+	}
+	switch {
+	case l.Err == nil:
+	case errors.Is(l.Err, store.ErrUnavailable):
+		l.Outcome = OutcomeFailed
+		p.Children.start(l, func(ctx context.Context) (mnet.Value, error) { return true, p.homeEnded(ctx, ending, CauseHome) }, unknown)
+	default:
+		unknown(l)
 	}
 }
 
 // watchLogin ends what a browser may do with us when Moodle's session changes:
 // a logout there is meant for that too, and so is a login as somebody else,
-// which leaves the sessions at peers alone.
+// which leaves the sessions at peers alone. So does what another site's page
+// asks for: Moodle wants a key of those alone who are logged in there.
 func (p *Provider) watchLogin(ctx context.Context, r *http.Request) error {
 	login, err := r.Cookie(p.loginCookie)
 	if err != nil {
 		return nil
 	}
-	if r.URL.Path == p.Site.Path()+moodle.PageLogout {
+	if r.URL.Path == p.Site.Path()+moodle.PageLogout && navigation(r) && fromOwnPage(r) {
 		p.endedAtHome(ctx, login.Value)
 	}
 	return p.Store.EndLogin(ctx, login.Value)
+}
+
+// fromOwnPage reports whether the learner asked for a page from another one
+// of the same site or by its address.
+func fromOwnPage(r *http.Request) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		return site == "same-origin" || site == "none"
+	}
+	from, err := url.Parse(r.Referer())
+	return err == nil && from.Host != "" && strings.EqualFold(from.Host, r.Host)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -74,9 +73,7 @@ func (c checkCommand) Run(t *terminal) error {
 }
 
 func jsonLines(out io.Writer) func(verdict) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
-	return func(v verdict) error { return encoder.Encode(v) }
+	return func(v verdict) error { return encodeJSON(out, v) }
 }
 
 func text(out io.Writer) func(verdict) error {

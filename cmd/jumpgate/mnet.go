@@ -1,12 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/mnet"
@@ -44,10 +48,28 @@ func reportFault(f *mnet.Fault) *faultReport {
 	return r
 }
 
+// encodeJSON writes v as a line of JSON. What somebody else put into it may
+// reach a terminal, so characters that are not graphic are escaped, also those
+// that JSON would let stand.
 func encodeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	line := make([]byte, 0, b.Len())
+	for _, c := range strings.TrimSuffix(b.String(), "\n") { // such are in strings alone
+		if unicode.IsGraphic(c) {
+			line = utf8.AppendRune(line, c)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, c) {
+			line = fmt.Appendf(line, `\u%04x`, unit)
+		}
+	}
+	_, err := w.Write(append(line, '\n'))
+	return err
 }
 
 // shown returns what a peer said as it can stand in a line of text: as it is,

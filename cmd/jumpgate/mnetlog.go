@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"text/tabwriter"
@@ -38,14 +37,7 @@ func (c mnetLogCommand) Run(t *terminal) error {
 		return withHint(err, "see that the Redis of the configuration runs, and that it lets the gateway in")
 	}
 	if c.JSON {
-		encoder := json.NewEncoder(t.stdout)
-		encoder.SetEscapeHTML(false)
-		for _, r := range records {
-			if err := encoder.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
+		return writeJSON(t.stdout, records)
 	}
 	if len(records) == 0 {
 		_, err = fmt.Fprintf(t.stdout, "%s has reported nothing\n", peer.Wwwroot)

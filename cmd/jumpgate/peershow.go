@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -75,10 +74,8 @@ func (d *desk) line(ctx context.Context, p *gateway.Peer) peerLine {
 }
 
 func writeJSON[T any](out io.Writer, lines []T) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
 	for _, line := range lines {
-		if err := encoder.Encode(line); err != nil {
+		if err := encodeJSON(out, line); err != nil {
 			return err
 		}
 	}

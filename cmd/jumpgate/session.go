@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -51,5 +50,5 @@ func (c sessionShowCommand) Run(t *terminal) error {
 	if err != nil {
 		return withHint(fmt.Errorf("%s: %w", c.File, err), "record it with redis-cli --raw HGET PREFIXsession_SID sessdata")
 	}
-	return json.NewEncoder(t.stdout).Encode(session.Summary(c.LocalhostID))
+	return encodeJSON(t.stdout, session.Summary(c.LocalhostID))
 }

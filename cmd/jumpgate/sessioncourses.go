@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"text/tabwriter"
@@ -30,14 +29,7 @@ func (c sessionCoursesCommand) Run(t *terminal) error {
 		return withHint(err, "see that the Redis of the configuration runs, and that it lets the gateway in")
 	}
 	if c.JSON {
-		encoder := json.NewEncoder(t.stdout)
-		encoder.SetEscapeHTML(false)
-		for _, r := range reports {
-			if err := encoder.Encode(r); err != nil {
-				return err
-			}
-		}
-		return nil
+		return writeJSON(t.stdout, reports)
 	}
 	if len(reports) == 0 {
 		_, err = fmt.Fprintf(t.stdout, "no peer has reported a course of %s\n", strconv.QuoteToGraphic(c.Username))

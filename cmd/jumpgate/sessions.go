@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -81,9 +80,8 @@ func (c sessionListCommand) Run(t *terminal) error {
 func (c sessionListCommand) print(t *terminal, sessions []store.PeerSession) error {
 	now := time.Now()
 	if c.JSON {
-		out := json.NewEncoder(t.stdout)
 		for _, p := range sessions {
-			if err := out.Encode(lineOf(p, now)); err != nil {
+			if err := encodeJSON(t.stdout, lineOf(p, now)); err != nil {
 				return err
 			}
 		}
@@ -159,7 +157,7 @@ func (c sessionEndCommand) print(t *terminal, all []idp.Logout) error {
 		}
 		failed = failed || !l.Done()
 		if c.JSON {
-			if err := json.NewEncoder(t.stdout).Encode(line); err != nil {
+			if err := encodeJSON(t.stdout, line); err != nil {
 				return err
 			}
 			continue

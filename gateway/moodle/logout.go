@@ -30,6 +30,14 @@ func (w *Web) logout(ctx context.Context, b Browser, userID int64) error {
 	if err != nil {
 		return fmt.Errorf("login page: %w", err)
 	}
+	if p.elsewhere { // to SAML, CAS, a second factor: the page that asks whether to log out has the key as well
+		if p, err = w.page(ctx, b, PageLogout, ""); err == nil && p.elsewhere {
+			err = errors.New("it leads elsewhere, and so does the login page")
+		}
+		if err != nil {
+			return fmt.Errorf("logout page: %w", err)
+		}
+	}
 	if p.nobody {
 		return nil
 	}

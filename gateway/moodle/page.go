@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// page is what Moodle's login page says about who looks at it.
+// page is what a page of Moodle's, such as the login page, says about who looks at it.
 type page struct {
 	nobody     bool   // not logged in, or not completely
+	elsewhere  bool   // a redirect which leaves open whether the session is over
 	mfaPending bool   // because tool_mfa waits for a factor
 	loginAs    bool   // an administrator wears userID's account
 	userID     int64  // 0 if the page does not say: before Moodle 4.5

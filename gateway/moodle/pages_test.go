@@ -15,14 +15,41 @@ func TestRequestSessionTakesTheFirstCookieThatPHPTakes(t *testing.T) {
 		"no second chance":      {"MoodleSession=deleted; MoodleSession=" + other, ""},
 		"another site's":        {"MoodleSessionforum=" + testSID, ""},
 		"what is no session id": {"MoodleSession=../../etc/passwd/aaaaaaaaaa", ""},
+		"a quote in the first":  {`MoodleSession=a"b; MoodleSession=` + testSID, ""},
+		"in quotes":             {`MoodleSession="` + testSID + `"`, ""},
+		"an array":              {"MoodleSession[x]=1; MoodleSession=" + testSID, ""},
+		"made an array":         {"MoodleSession=" + testSID + "; MoodleSession[]=1", ""},
+		"without a value":       {"MoodleSession; MoodleSession=" + testSID, ""},
+		"an empty one":          {"MoodleSession=; MoodleSession=" + testSID, ""},
+		"escaped":               {"MoodleSession=%61" + testSID[1:], ""},
+		"a blank behind it":     {"MoodleSession=" + testSID + " ;x=y", ""},
+		"no blank between":      {"a=b;MoodleSession=" + testSID + ";c=d", testSID},
+		"blanks before it":      {"a=b; \t MoodleSession=" + testSID, testSID},
+		"behind what Go skips":  {"a b=\x01; =; ;MoodleSession=" + testSID, testSID},
+		"another's array":       {"x[MoodleSession]=1; MoodleSession=" + testSID, testSID},
+		"in small letters":      {"moodlesession=" + other + "; MoodleSession=" + testSID, testSID},
+		"a comma":               {"a=b, MoodleSession=" + testSID, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := &http.Request{Header: http.Header{"Cookie": {tt.cookies}}}
+			if n := testing.AllocsPerRun(10, func() { RequestSession(r, DefaultCookie) }); n != 0 {
+				t.Errorf("%v allocations", n)
+			}
 			if got := RequestSession(r, DefaultCookie); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestRequestSessionReadsNamesAsPHPDoes(t *testing.T) {
+	const other = "nqko2rp6r8dv3ateg59ehluhtb"
+	for _, name := range []string{"MoodleSession.x", "MoodleSession x", "MoodleSession_x"} {
+		r := &http.Request{Header: http.Header{"Cookie": {name + "=" + testSID, "MoodleSession_x=" + other}}}
+		if got := RequestSession(r, "MoodleSession_x"); got != testSID {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }
 

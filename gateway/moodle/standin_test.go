@@ -24,6 +24,7 @@ type standIn struct {
 	before45  bool   // M.cfg without userId
 	noMarkers bool   // a page on which "login as" does not show
 	redirect  string // the login page's Location
+	away      bool   // the logout page leads there too
 	page      string // the login page, if not Moodle's
 	status    int    // of the login page
 	refuse    string // error code of every AJAX call
@@ -111,8 +112,13 @@ func (s *standIn) loginPage(w http.ResponseWriter, owned bool) {
 }
 
 func (s *standIn) logoutPage(w http.ResponseWriter, r *http.Request, owned bool, body string) {
-	if r.Method != http.MethodPost || !owned || body != "sesskey="+testSesskey || s.staysIn {
-		_, _ = fmt.Fprint(w, "Do you really want to log out?")
+	switch {
+	case s.away:
+		w.Header().Set("Location", s.redirect)
+		w.WriteHeader(http.StatusSeeOther)
+		return
+	case owned && s.userID != 0 && (r.Method != http.MethodPost || body != "sesskey="+testSesskey || s.staysIn): // asks
+		_, _ = fmt.Fprint(w, s.page45(s.userID))
 		return
 	}
 	http.SetCookie(w, &http.Cookie{Name: "MoodleSession", Value: "nqko2rp6r8dv3ateg59ehluhtb"})

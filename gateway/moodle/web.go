@@ -135,13 +135,18 @@ func (w *Web) token() string {
 
 // loginPage fetches the login page as the browser would see it.
 func (w *Web) loginPage(ctx context.Context, b Browser) (page, error) {
-	req, err := w.request(ctx, http.MethodGet, PageLogin, nil)
+	// Else a site with an alternateloginurl sends even those who are logged
+	// in there (source: login/index.php).
+	return w.page(ctx, b, PageLogin, "loginredirect=0")
+}
+
+// page fetches a page as the browser would see it.
+func (w *Web) page(ctx context.Context, b Browser, path, query string) (page, error) {
+	req, err := w.request(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return page{}, err
 	}
-	// Else a site with an alternateloginurl sends even those who are logged
-	// in there (source: login/index.php).
-	req.URL.RawQuery = "loginredirect=0"
+	req.URL.RawQuery = query
 	w.actFor(req, b)
 	status, header, body, err := w.do(req)
 	switch {
@@ -153,7 +158,11 @@ func (w *Web) loginPage(ctx context.Context, b Browser) (page, error) {
 		// Not followed: it leads to a form, to another site, or, from
 		// every page while tool_mfa waits for a factor, to that.
 		target, err := url.Parse(header.Get("Location"))
-		return page{nobody: true, mfaPending: err == nil && strings.HasSuffix(target.Path, PageMFA)}, nil
+		after, changed := SetsSession(header, w.o.Cookie)
+		return page{
+			nobody: true, elsewhere: !changed || after == b.Session,
+			mfaPending: err == nil && strings.HasSuffix(target.Path, PageMFA),
+		}, nil
 	}
 	return page{}, fmt.Errorf("status %d", status)
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -23,7 +24,8 @@ const (
 	// ReportLife is how long what a peer reported is kept after it last did.
 	ReportLife = 400 * 24 * time.Hour
 
-	maxCourses = 500 // of a learner at one peer
+	maxCourses = 500      // of a learner at one peer
+	maxReport  = 64 << 10 // bytes that these take
 )
 
 // Course is a course of a learner at a peer, as the peer describes it. The
@@ -51,19 +53,48 @@ func (s *Site) SetCourses(ctx context.Context, username string, peer gateway.Www
 	if username == "" || len(username) > maxUsername {
 		return fmt.Errorf("courses: a username of %d bytes", len(username))
 	}
-	record := []byte{}
-	if len(courses) > 0 {
-		report := Courses{Peer: peer.String(), Reported: s.r.now().UTC(), Courses: slices.Clone(courses[:min(len(courses), maxCourses)])}
-		for i := range report.Courses {
-			report.Courses[i].cut()
-		}
-		var err error
-		if record, err = json.Marshal(report); err != nil {
-			return fmt.Errorf("courses: %w", err)
-		}
+	record, err := s.report(peer, courses)
+	if err != nil {
+		return fmt.Errorf("courses: %w", err)
 	}
 	return fail("keep courses", scriptCourses.Run(ctx, s.r.client, []string{s.key(kindCourses, username)},
 		peer.String(), record, ReportLife.Milliseconds()).Err())
+}
+
+// report returns a record of as many courses as it may hold, or nothing for
+// none.
+func (s *Site) report(peer gateway.Wwwroot, courses []Course) ([]byte, error) {
+	if len(courses) == 0 {
+		return []byte{}, nil
+	}
+	all := Courses{Peer: peer.String(), Reported: s.r.now().UTC(), Courses: []Course{}}
+	record, err := encode(all)
+	if err != nil {
+		return nil, err
+	}
+	size := len(record)
+	for _, c := range courses[:min(len(courses), maxCourses)] {
+		c.cut()
+		text, err := encode(c)
+		if err != nil {
+			return nil, err
+		}
+		if size += len(text) + len(","); size > maxReport {
+			break
+		}
+		all.Courses = append(all.Courses, c)
+	}
+	return encode(all)
+}
+
+// encode returns v as JSON, without what makes it fit for HTML: that would
+// write six bytes for one.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
 // Courses returns what peers reported about a learner, by the peer's name.

@@ -1,25 +1,24 @@
 -- Ends MNet sessions of a learner. Answers the learner's name and then field
 -- and value of each that was live.
--- KEYS: 1 the learner
--- or:   1 learner and browser of a Moodle session, 2 Moodle sessions that ended lately
--- ARGV: 1 now (µs), 2 who ends them: the same if the answer to a first try was lost
--- then: 3 the learner's name, 4 browser, or '' for all, 5 field of a session
+-- KEYS: 1 the learner, or learner and browser of a Moodle session, 2 what says
+--       for a while that tokens from before are no longer good, if anything does
+-- ARGV: 1 when they end (µs), 2 who ends them: the same if the answer to a
+--       first try was lost, 3 life of KEYS[2] (ms)
+-- then: 4 the learner's name, 5 browser, or '' for all, 6 field of a session
 --       that has to be live, or ''
--- or:   3 hash of the Moodle session, 4 prefix of learners, 5 how many sessions
---       ended lately, 6 and since when (µs), 7 how long those are kept (ms)
-local learner, name, browser, needs, home = KEYS[1], ARGV[3], ARGV[4], ARGV[5], nil
+-- or:   4 hash of the Moodle session, 5 prefix of learners
 if KEYS[2] then
-  home = ARGV[3]
-  redis.call('ZADD', KEYS[2], ARGV[1], home)
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[6])
-  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - tonumber(ARGV[5]))
-  redis.call('PEXPIRE', KEYS[2], ARGV[7])
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
+end
+local learner, name, browser, needs, home = KEYS[1], ARGV[4], ARGV[5], ARGV[6], nil
+if not needs then
+  home = ARGV[4]
   local whose = redis.call('GET', KEYS[1])
   if not whose then
     return {}
   end
   browser, name = string.match(whose, '^(%S+) (.*)$')
-  learner, needs = ARGV[4] .. name, ''
+  learner, needs = ARGV[5] .. name, ''
 end
 
 local now = tonumber(ARGV[1])
@@ -32,8 +31,9 @@ for i = 1, #fields, 2 do
   if live and fields[i] == needs then
     found = true
   end
-  local at = string.match(fields[i], '%S+$')
-  if live and (browser == '' or at == browser or from == home) then
+  -- What Redis hears of late does not end what began meanwhile.
+  local there = string.match(fields[i], '%S+$') == browser and tonumber(started) <= now
+  if live and (browser == '' or there or from == home) then
     answer[#answer + 1] = fields[i]
     answer[#answer + 1] = table.concat({ started, expires, ARGV[1], ARGV[2], user, from, rest }, ' ')
   end

@@ -17,8 +17,10 @@ var peerLogLua string
 
 var scriptPeerLog = redis.NewScript(peerLogLua)
 
-// maxLogged is how many records of one peer are kept: the last ones.
-const maxLogged = 10_000
+const (
+	maxLogged = 10_000  // records kept of one peer: the last ones
+	maxRecord = 2 << 10 // bytes of one
+)
 
 // LogRecord is something that a learner did at a peer, as the peer tells it
 // (the columns of Moodle's table mnet_log). The texts are the peer's: whoever
@@ -45,8 +47,7 @@ func (s *Site) AppendLog(ctx context.Context, peer gateway.Wwwroot, records []Lo
 	now := s.r.now().UTC()
 	for _, r := range records[max(0, len(records)-maxLogged):] {
 		r.Received = now
-		r.cut()
-		line, err := json.Marshal(r)
+		line, err := r.encode()
 		if err != nil {
 			return fmt.Errorf("log of a peer: %w", err)
 		}
@@ -73,14 +74,20 @@ func (s *Site) Log(ctx context.Context, peer gateway.Wwwroot, n int) ([]LogRecor
 	return records, nil
 }
 
-// cut shortens the texts of a record to what Moodle's columns hold, and the
-// address to what IPv6 needs.
-func (r *LogRecord) cut() {
+// encode returns a record of at most maxRecord bytes. Its texts are cut to what
+// Moodle's columns hold, and the address to what IPv6 needs; but further where
+// they have characters of many bytes.
+func (r LogRecord) encode() ([]byte, error) {
 	r.Username = cut(r.Username, maxUsername)
-	r.IP = cut(r.IP, 45)
-	r.Course = cut(r.Course, 40)
-	r.Module = cut(r.Module, 20)
-	r.Action = cut(r.Action, 40)
-	r.URL = cut(r.URL, 255)
-	r.Info = cut(r.Info, 255)
+	for most := 255; ; most /= 2 {
+		r.IP = cut(r.IP, min(45, most))
+		r.Course = cut(r.Course, min(40, most))
+		r.Module = cut(r.Module, min(20, most))
+		r.Action = cut(r.Action, min(40, most))
+		r.URL = cut(r.URL, most)
+		r.Info = cut(r.Info, most)
+		if line, err := encode(r); err != nil || len(line) <= maxRecord || most == 0 {
+			return line, err
+		}
+	}
 }

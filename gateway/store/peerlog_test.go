@@ -109,3 +109,21 @@ func TestLongTextsOfALogAreCut(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestALogRecordTakesNoMoreThanItsPart(t *testing.T) {
+	username := strings.Repeat("\x01", maxUsername)
+	for name, text := range map[string]string{"what HTML would write": "<", "what JSON writes": "\x01", "four bytes": "\U0001f600"} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, Options{Addr: Embedded})
+			long := strings.Repeat(text, 255)
+			if err := f.AppendLog(t.Context(), peer, []LogRecord{{Username: username, URL: long, Info: long}}); err != nil {
+				t.Fatal(err)
+			}
+			line := f.r.client.LIndex(t.Context(), f.key(kindPeerLog, peer.String()), 0).Val()
+			got, err := f.Log(t.Context(), peer, 1)
+			if err != nil || len(line) > 2<<10 || got[0].Username != username || strings.Contains(line, "u003c") {
+				t.Errorf("%d bytes: %s, %v", len(line), line, err)
+			}
+		})
+	}
+}

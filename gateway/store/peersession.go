@@ -18,16 +18,17 @@ const (
 	// PeerSessionRecent is how long an MNet session is remembered after it
 	// has ended.
 	PeerSessionRecent = 24 * time.Hour
+	// PeerSessionMax is how long after its start a session is extended to at
+	// most, however often a peer asks.
+	PeerSessionMax = 30 * 24 * time.Hour
 
 	maxPeerSessions = 64  // of one learner; the oldest makes room for the newest
 	maxUsername     = 255 // bytes; Moodle allows 100 characters
-	maxExtended     = 500 // learners in one script
+	maxExtended     = 50  // learners in one script, during which Redis does nothing else
 
-	// Moodle sessions that ended while a token from them could still be
-	// redeemed. Anybody can make Moodle replace a session that never was, so
-	// there is a limit.
-	maxEndedHomes   = 10_000
-	endedHomesSince = 2 * TokenLife
+	// endedKept is how long it is remembered that a session or all of a
+	// learner's ended: longer than a token from before can be redeemed.
+	endedKept = 2 * TokenLife
 )
 
 // PeerSession is a learner's session at a peer: Moodle's row of mnet_session
@@ -109,59 +110,77 @@ func (s *Site) LandedAgain(ctx context.Context, ended PeerSession) (bool, error)
 
 // Extended is what became of the learners named to ExtendPeerSessions.
 type Extended struct {
-	Live    []PeerSession
-	Lapsed  []string // learners whose sessions at the peer ended lately
-	Unknown []string // learners who had none there
+	Live    []PeerSession // that were extended, if they were asked for
+	Lapsed  []string      // learners whose sessions at the peer ended lately
+	Unknown []string      // learners who had none there
 }
 
 // ExtendPeerSessions gives the live sessions that learners have at peer a new
-// life, counted from now. One round trip for each 500 learners.
-func (s *Site) ExtendPeerSessions(ctx context.Context, peer gateway.Wwwroot, usernames []string, life time.Duration) (Extended, error) {
+// life, counted from now, but none beyond PeerSessionMax. It returns them if
+// records says so. A learner who is named often counts once, where they are
+// named first. One round trip for each 50 learners.
+func (s *Site) ExtendPeerSessions(ctx context.Context, peer gateway.Wwwroot, usernames []string, life time.Duration, records bool) (Extended, error) {
 	var e Extended
-	now := s.r.now()
-	for chunk := range slices.Chunk(usernames, maxExtended) {
-		var known, keys []string
-		for _, name := range chunk {
-			if len(name) > maxUsername {
-				e.Unknown = append(e.Unknown, name)
-				continue
-			}
-			known, keys = append(known, name), append(keys, s.learnerKey(name))
+	var different []string
+	seen := map[string]bool{}
+	for _, name := range usernames {
+		if !seen[name] {
+			seen[name], different = true, append(different, name)
 		}
-		if len(keys) == 0 {
-			continue
-		}
-		answers, err := scriptExtend.Run(ctx, s.r.client, keys,
-			micros(now), micros(now.Add(life)), (life + PeerSessionRecent).Milliseconds(), micros(now.Add(-PeerSessionRecent)),
-			peerField(peer, ""), s.key(kindHome, "")).Slice()
-		if err != nil {
-			return Extended{}, fail("extend peer sessions", err)
-		}
-		for i, answer := range answers {
-			switch answer := answer.(type) {
-			case []any:
-				live, err := parsePeerSessions(known[i], answer)
-				if err != nil {
-					return Extended{}, err
-				}
-				e.Live = append(e.Live, live...)
-			case int64:
-				if answer == 1 {
-					e.Lapsed = append(e.Lapsed, known[i])
-				} else {
-					e.Unknown = append(e.Unknown, known[i])
-				}
-			}
+	}
+	for chunk := range slices.Chunk(different, maxExtended) {
+		if err := s.extend(ctx, &e, peer, chunk, life, records); err != nil {
+			return Extended{}, err
 		}
 	}
 	return e, nil
 }
 
+func (s *Site) extend(ctx context.Context, e *Extended, peer gateway.Wwwroot, usernames []string, life time.Duration, records bool) error {
+	keys := make([]string, len(usernames))
+	for i, name := range usernames {
+		if len(name) > maxUsername {
+			name = "" // nobody's either
+		}
+		keys[i] = s.learnerKey(name)
+	}
+	now := s.r.now()
+	answers, err := scriptExtend.Run(ctx, s.r.client, keys,
+		micros(now), micros(now.Add(life)), (life + PeerSessionRecent).Milliseconds(), micros(now.Add(-PeerSessionRecent)),
+		peerField(peer, ""), s.key(kindHome, ""), PeerSessionMax.Microseconds(), records).Slice()
+	if err != nil {
+		return fail("extend peer sessions", err)
+	}
+	for i, answer := range answers {
+		switch answer := answer.(type) {
+		case []any:
+			live, err := parsePeerSessions(usernames[i], answer)
+			if err != nil {
+				return err
+			}
+			e.Live = append(e.Live, live...)
+		case int64:
+			switch answer {
+			case 0:
+				e.Unknown = append(e.Unknown, usernames[i])
+			case 1:
+				e.Lapsed = append(e.Lapsed, usernames[i])
+			}
+		}
+	}
+	return nil
+}
+
 // EndPeerSessions ends a learner's sessions at all peers: those of one
-// browser, or of all if userAgent is empty. It returns those that were live;
-// of two callers at once each session is returned to one. One round trip.
+// browser, or of all if userAgent is empty, and then tokens that the learner has
+// are no longer good either. It returns those that were live; of two callers at
+// once each session is returned to one. One round trip.
 func (s *Site) EndPeerSessions(ctx context.Context, username, userAgent string) ([]PeerSession, error) {
-	return s.endPeerSessions(ctx, username, userAgent, "")
+	keys := []string{s.learnerKey(username)}
+	if userAgent == "" {
+		keys = append(keys, s.key(kindEnded, endedUser+username))
+	}
+	return s.endPeerSessions(ctx, keys, username, userAgent, "")
 }
 
 // EndPeerSessionsFor is EndPeerSessions at the wish of a peer: it ends nothing
@@ -170,29 +189,43 @@ func (s *Site) EndPeerSessionsFor(ctx context.Context, peer gateway.Wwwroot, use
 	if userAgent == "" {
 		return nil, nil
 	}
-	return s.endPeerSessions(ctx, username, userAgent, peerField(peer, userAgent))
+	return s.endPeerSessions(ctx, []string{s.learnerKey(username)}, username, userAgent, peerField(peer, userAgent))
 }
 
-func (s *Site) endPeerSessions(ctx context.Context, username, userAgent, needs string) ([]PeerSession, error) {
+func (s *Site) endPeerSessions(ctx context.Context, keys []string, username, userAgent, needs string) ([]PeerSession, error) {
 	if len(username) > maxUsername {
 		return nil, nil
 	}
-	return s.runEnd(ctx, []string{s.learnerKey(username)}, username, userAgent, needs)
+	return s.runEnd(ctx, s.newEnding(), keys, username, userAgent, needs)
+}
+
+// Ending is an end of sessions: one thing, however often Redis has to be told.
+type Ending struct {
+	at   time.Time
+	by   string
+	home string // hash of the Moodle session, if it is one that ended
+}
+
+func (s *Site) newEnding() Ending { return Ending{at: s.r.now(), by: random(12)} }
+
+// Ending is the end, now, of a session of Moodle's.
+func (s *Site) Ending(moodleSessionID string) Ending {
+	e := s.newEnding()
+	e.home = HomeHash(moodleSessionID)
+	return e
 }
 
 // EndHomeSession ends the sessions at all peers that belong to a session of
 // Moodle's which is over, as a logout there does: those of its learner and
-// browser. It returns those that were live, of which two callers at once get
-// each once. Tokens that were minted from it are no longer good. One round
-// trip.
-func (s *Site) EndHomeSession(ctx context.Context, moodleSessionID string) ([]PeerSession, error) {
-	home := HomeHash(moodleSessionID)
-	return s.runEnd(ctx, []string{s.key(kindHome, home), s.key(kindEnded, "")},
-		home, s.key(kindLearner, ""), maxEndedHomes, micros(s.r.now().Add(-endedHomesSince)), endedHomesSince.Milliseconds())
+// browser, but for what began there since. It returns those that were live, of
+// which two endings at once get each once. Tokens that were minted from it are
+// no longer good. One round trip.
+func (s *Site) EndHomeSession(ctx context.Context, e Ending) ([]PeerSession, error) {
+	return s.runEnd(ctx, e, []string{s.key(kindHome, e.home), s.key(kindEnded, e.home)}, e.home, s.key(kindLearner, ""))
 }
 
-func (s *Site) runEnd(ctx context.Context, keys []string, args ...any) ([]PeerSession, error) {
-	answer, err := scriptEndPeers.Run(ctx, s.r.client, keys, append([]any{micros(s.r.now()), random(12)}, args...)...).Slice()
+func (s *Site) runEnd(ctx context.Context, e Ending, keys []string, args ...any) ([]PeerSession, error) {
+	answer, err := scriptEndPeers.Run(ctx, s.r.client, keys, append([]any{micros(e.at), e.by, endedKept.Milliseconds()}, args...)...).Slice()
 	if err != nil || len(answer) == 0 {
 		return nil, fail("end peer sessions", err)
 	}

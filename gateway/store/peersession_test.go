@@ -122,7 +122,7 @@ func TestOnlyTheRightRedemptionBeginsASession(t *testing.T) {
 				}
 				f.clock.advance(test.wait)
 				if test.out {
-					all, err := f.EndHomeSession(t.Context(), homeA)
+					all, err := f.EndHomeSession(t.Context(), f.Ending(homeA))
 					wantVisits(t, all, err)
 				}
 				f.wantTrips(t, 1, func() {
@@ -189,14 +189,14 @@ func TestAPeerExtendsItsOwnLiveSessions(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.wantTrips(t, 1, func() {
-			e, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada", "bob", "carol", "nobody", strings.Repeat("x", 300)}, 8*time.Hour)
+			e, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada", "bob", "carol", "nobody", strings.Repeat("x", 300)}, 8*time.Hour, true)
 			wantVisits(t, e.Live, err, atForum, onPhone)
 			for _, p := range e.Live {
 				if p.Expires.Sub(p.Started).Round(time.Minute) != 9*time.Hour {
 					t.Errorf("%v expires %s after it started", p.UserAgent, p.Expires.Sub(p.Started))
 				}
 			}
-			if diff := cmp.Diff([][]string{{"bob"}, {strings.Repeat("x", 300), "carol", "nobody"}}, [][]string{e.Lapsed, e.Unknown}); diff != "" {
+			if diff := cmp.Diff([][]string{{"bob"}, {"carol", "nobody", strings.Repeat("x", 300)}}, [][]string{e.Lapsed, e.Unknown}); diff != "" {
 				t.Errorf("lapsed and unknown (-want +got)\n%s", diff)
 			}
 		})
@@ -208,7 +208,7 @@ func TestAPeerExtendsItsOwnLiveSessions(t *testing.T) {
 		if live, _, _ := f.SessionAt(t.Context(), otherPeer, "ada"); live {
 			t.Error("another peer's session was extended")
 		}
-		all, err := f.EndHomeSession(t.Context(), homeA)
+		all, err := f.EndHomeSession(t.Context(), f.Ending(homeA))
 		wantVisits(t, all, err, atForum)
 	})
 }
@@ -221,13 +221,55 @@ func TestManyLearnersAreExtendedInAFewRoundTrips(t *testing.T) {
 			names[i] = fmt.Sprintf("learner%d", i)
 		}
 		names[1100] = "ada"
-		f.wantTrips(t, 3, func() {
-			e, err := f.ExtendPeerSessions(t.Context(), peer, names, 8*time.Hour)
+		f.wantTrips(t, 24, func() {
+			e, err := f.ExtendPeerSessions(t.Context(), peer, names, 8*time.Hour, true)
 			wantVisits(t, e.Live, err, atForum)
 			if len(e.Unknown) != 1199 {
 				t.Errorf("%d are unknown", len(e.Unknown))
 			}
 		})
+	})
+}
+
+func TestALearnerNamedOftenIsExtendedOnce(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		for i := range 60 {
+			f.begin(t, visit{"ada", peer, fmt.Sprintf("%040x", i), homeA})
+		}
+		names := append(slices.Repeat([]string{"zoe", "ada", "bob"}, 3300), slices.Repeat([]string{strings.Repeat("x", 300)}, 100)...)
+		want := []string{"zoe", "bob", strings.Repeat("x", 300)} // in their order
+		for _, homes := range []bool{true, false} {
+			f.wantTrips(t, 1, func() {
+				e, err := f.ExtendPeerSessions(t.Context(), peer, names, 8*time.Hour, homes)
+				if err != nil || homes && len(e.Live) != 60 || !homes && len(e.Live) != 0 {
+					t.Errorf("%d records, %v", len(e.Live), err)
+				}
+				if diff := cmp.Diff(want, e.Unknown); diff != "" {
+					t.Errorf("unknown (-want +got)\n%s", diff)
+				}
+			})
+		}
+	})
+}
+
+func TestNoPeerKeepsASessionForEver(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		f.begin(t, atForum)
+		all, err := f.PeerSessions(t.Context(), "ada")
+		if err != nil {
+			t.Fatal(err)
+		}
+		until := all[0].Started.Add(PeerSessionMax)
+		for f.clock.now().Before(until.Add(-7 * time.Hour)) {
+			f.clock.advance(7 * time.Hour)
+			if e, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada"}, 8*time.Hour, true); err != nil || len(e.Live) != 1 || e.Live[0].Expires.After(until) {
+				t.Fatalf("got %+v, %v", e, err)
+			}
+		}
+		f.clock.advance(until.Sub(f.clock.now()))
+		if e, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada"}, 8*time.Hour, true); err != nil || !slices.Equal(e.Lapsed, []string{"ada"}) {
+			t.Errorf("after %s: %+v, %v", PeerSessionMax, e, err)
+		}
 	})
 }
 
@@ -246,10 +288,10 @@ func TestWhichSessionsEnd(t *testing.T) {
 			return f.EndPeerSessions(t.Context(), "ada", browserB)
 		}, of(onPhone)},
 		{"those that belong to a Moodle session", func(f fixture, t *testing.T) ([]PeerSession, error) {
-			return f.EndHomeSession(t.Context(), homeA)
+			return f.EndHomeSession(t.Context(), f.Ending(homeA))
 		}, of(atForum, atMahara)},
 		{"none for a Moodle session that never jumped", func(f fixture, t *testing.T) ([]PeerSession, error) {
-			return f.EndHomeSession(t.Context(), "zzzzzzzzzzzzzzzzzzzzzzzzzz")
+			return f.EndHomeSession(t.Context(), f.Ending("zzzzzzzzzzzzzzzzzzzzzzzzzz"))
 		}, nil},
 		{"those of the browser that a peer names", func(f fixture, t *testing.T) ([]PeerSession, error) {
 			return f.EndPeerSessionsFor(t.Context(), otherPeer, "ada", browserA)
@@ -300,7 +342,7 @@ func TestALogoutEndsWhatAnEarlierSessionInTheBrowserLeft(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
 		f.begin(t, atMahara)
 		f.begin(t, visit{"ada", peer, browserA, homeB}) // logged in once more
-		ended, err := f.EndHomeSession(t.Context(), homeB)
+		ended, err := f.EndHomeSession(t.Context(), f.Ending(homeB))
 		wantVisits(t, ended, err, visit{"ada", peer, browserA, homeB}, atMahara)
 	})
 }
@@ -309,7 +351,7 @@ func TestALogoutEndsSessionsFromBeforeTheBrowserWasUpdated(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
 		f.begin(t, atMahara)
 		f.begin(t, visit{"ada", peer, browserB, homeA})
-		ended, err := f.EndHomeSession(t.Context(), homeA)
+		ended, err := f.EndHomeSession(t.Context(), f.Ending(homeA))
 		wantVisits(t, ended, err, visit{"ada", peer, browserB, homeA}, atMahara)
 	})
 }
@@ -324,7 +366,7 @@ func TestOfManyWhoEndASessionEachIsToldOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for i, site := range []*Site{f.Site, f.again(), f.Site, f.again()} {
 			all.Go(func() {
-				end := func() ([]PeerSession, error) { return site.EndHomeSession(t.Context(), homeA) }
+				end := func() ([]PeerSession, error) { return site.EndHomeSession(t.Context(), site.Ending(homeA)) }
 				if i > 1 {
 					end = func() ([]PeerSession, error) { return site.EndPeerSessions(t.Context(), "ada", browserA) }
 				}
@@ -348,7 +390,7 @@ func TestALostAnswerLosesNoSession(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
 		f.begin(t, atForum)
 		for range 2 { // what go-redis sends again
-			answer, err := scriptEndPeers.Run(t.Context(), f.r.client, []string{f.learnerKey("ada")}, micros(f.r.now()), "caller", "ada", "", "").Slice()
+			answer, err := scriptEndPeers.Run(t.Context(), f.r.client, []string{f.learnerKey("ada")}, micros(f.r.now()), "caller", 1, "ada", "", "").Slice()
 			if err != nil || len(answer) != 3 {
 				t.Errorf("got %q, %v", answer, err)
 			}
@@ -373,24 +415,100 @@ func TestTheOldestSessionMakesRoomForTheNewest(t *testing.T) {
 	})
 }
 
+func TestASessionThatIsOverMakesRoomFirst(t *testing.T) {
+	for name, over := range map[string]func(*testing.T, fixture){
+		"ended": func(t *testing.T, f fixture) {
+			if _, err := f.EndPeerSessions(t.Context(), "ada", browserB); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"expired": func(t *testing.T, f fixture) {
+			f.clock.advance(2 * time.Hour) // its eight hours, since the others were extended
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachRedis(t, func(t *testing.T, f fixture) {
+				f.begin(t, atForum)
+				f.clock.advance(time.Hour)
+				f.begin(t, visit{"ada", otherPeer, browserB, homeA})
+				f.clock.advance(6 * time.Hour)
+				if _, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada"}, 8*time.Hour, false); err != nil {
+					t.Fatal(err)
+				}
+				over(t, f)
+				for i := range maxPeerSessions - 1 {
+					f.begin(t, visit{"ada", mustWwwroot(fmt.Sprintf("https://p%d.example", i)), browserA, homeA})
+				}
+				all, err := f.PeerSessions(t.Context(), "ada")
+				if err != nil || len(all) != maxPeerSessions || all[len(all)-1].Peer != peer {
+					t.Errorf("%d sessions, the first at %s, %v", len(all), all[len(all)-1].Peer, err)
+				}
+			})
+		})
+	}
+}
+
 func TestStrangersCannotFillRedisWithSessionsThatEnded(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
-		ended := f.key(kindEnded, "")
 		for i := range 5 {
-			if _, err := f.EndHomeSession(t.Context(), fmt.Sprint("never was ", i)); err != nil {
+			if _, err := f.EndHomeSession(t.Context(), f.Ending(fmt.Sprint("never was ", i))); err != nil {
 				t.Fatal(err)
 			}
 		}
-		f.clock.advance(endedHomesSince)
-		if _, err := f.EndHomeSession(t.Context(), homeA); err != nil {
-			t.Fatal(err)
+		keys := f.keys(t)
+		for _, key := range keys {
+			if ttl := f.r.client.PTTL(t.Context(), key).Val(); ttl <= TokenLife || ttl > time.Minute {
+				t.Errorf("key %q is kept for %s", key, ttl)
+			}
 		}
-		if n := f.r.client.ZCard(t.Context(), ended).Val(); n != 1 {
-			t.Errorf("%d are remembered", n)
-		}
-		if keys := f.keys(t); !slices.Equal(keys, []string{ended}) {
+		if len(keys) != 5 {
 			t.Errorf("keys are %q", keys)
 		}
+	})
+}
+
+func TestWhoseSessionsAllEndedHasNoTokenFromBefore(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		mint := func(username string) string {
+			g := grant()
+			g.User.Username = username
+			token, err := f.Mint(t.Context(), g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.clock.advance(time.Second)
+			return token
+		}
+		before, bobs, inOneBrowser := mint("ada"), mint("bob"), mint("carol")
+		for username, userAgent := range map[string]string{"ada": "", "carol": browserA} {
+			all, err := f.EndPeerSessions(t.Context(), username, userAgent)
+			wantVisits(t, all, err)
+		}
+		f.clock.advance(time.Second)
+		for token, want := range map[string]error{before: ErrLoggedOut, bobs: nil, inOneBrowser: nil, mint("ada"): nil} {
+			f.wantTrips(t, 1, func() {
+				if _, err := f.Redeem(t.Context(), nonce(), token, redeemer()); err != want {
+					t.Errorf("got %v, want %v", err, want)
+				}
+			})
+		}
+	})
+}
+
+func TestALogoutThatRedisHearsOfLateEndsNothingThatBeganSince(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		f.begin(t, atForum)
+		f.clock.advance(time.Second)
+		e := f.Ending(homeA)
+		f.clock.advance(time.Second)
+		later := visit{"ada", otherPeer, browserA, homeB}
+		f.begin(t, later)
+		for range 2 { // of which the first answer was lost
+			ended, err := f.EndHomeSession(t.Context(), e)
+			wantVisits(t, ended, err, atForum)
+		}
+		live, _, err := f.ListPeerSessions(t.Context(), 10)
+		wantVisits(t, live, err, later)
 	})
 }
 
@@ -439,11 +557,11 @@ func TestTheDocumentedRightsSuffice(t *testing.T) {
 	f := newFixture(t, Options{Addr: sharedURL(t), Username: "jumpgate", Password: "another-one"})
 	f.begin(t, atForum)
 	f.begin(t, bobs)
-	if _, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada"}, time.Hour); err != nil {
+	if _, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada"}, time.Hour, false); err != nil {
 		t.Error(err)
 	}
 	live, _, err := f.ListPeerSessions(t.Context(), 10)
 	wantVisits(t, live, err, atForum, bobs)
-	ended, err := f.EndHomeSession(t.Context(), homeA)
+	ended, err := f.EndHomeSession(t.Context(), f.Ending(homeA))
 	wantVisits(t, ended, err, atForum)
 }

@@ -1,12 +1,13 @@
 -- Burns a token. If the right peer redeems it for the right browser, in time
 -- and before a logout, this begins the learner's MNet session there. Answers
 -- ok, the record and what is known of the learner's picture, or what is wrong.
--- KEYS: 1 nonce, 2 token, 3 Moodle sessions that ended lately
+-- KEYS: 1 nonce, 2 token
 -- ARGV: 1 now (µs), 2 life of the nonce (ms), 3 peer, 4 browser, 5 life of the
 --       session (ms), 6 for how long it is remembered afterwards (ms), 7 sessions
 --       kept of a learner, 8 prefix of learners, 9 prefix of Moodle sessions,
 --       10 prefix of pictures, 11 how long what is known of one is kept (ms),
---       12 other names of the peer, each between blanks
+--       12 other names of the peer, each between blanks, 13 prefix of what ended
+--       lately: Moodle sessions or, 14 behind this, learners, 15 life of a token (µs)
 -- What the prefixes begin is known only when the token has been read; it is in
 -- the slot of the others.
 if not redis.call('SET', KEYS[1], 1, 'NX', 'PX', ARGV[2]) then
@@ -24,7 +25,11 @@ elseif grant.peer ~= ARGV[3] and not string.find(ARGV[12], ' ' .. grant.peer .. 
   return { 'peer' }
 elseif grant.useragent ~= ARGV[4] then
   return { 'browser' }
-elseif redis.call('ZSCORE', KEYS[3], grant.homehash) then
+elseif redis.call('EXISTS', ARGV[13] .. grant.homehash) == 1 then
+  return { 'logout' }
+end
+local out = redis.call('GET', ARGV[13] .. ARGV[14] .. grant.user.username)
+if out and tonumber(ends) - tonumber(ARGV[15]) <= tonumber(out) then
   return { 'logout' }
 end
 
@@ -32,14 +37,18 @@ local learner, field = ARGV[8] .. grant.user.username, ARGV[3] .. ' ' .. ARGV[4]
 redis.call('HSET', learner, field, string.format('%s %.0f 0 - %.0f %s %s',
   ARGV[1], now + life * 1000, grant.user.id, grant.homehash, grant.home))
 if redis.call('HLEN', learner) > tonumber(ARGV[7]) then
-  local fields, oldest, least = redis.call('HGETALL', learner), nil, nil
+  local fields, first, least = redis.call('HGETALL', learner), nil, nil
   for i = 1, #fields, 2 do
-    local started = tonumber(string.match(fields[i + 1], '^%d+'))
-    if fields[i] ~= field and (not least or started < least) then
-      oldest, least = fields[i], started
+    local started, expires, ended = string.match(fields[i + 1], '^(%d+) (%d+) (%d+)')
+    local rank = tonumber(started) -- of those that are over, else of all, the one that began first
+    if ended ~= '0' or tonumber(expires) <= now then
+      rank = rank - now
+    end
+    if fields[i] ~= field and (not least or rank < least) then
+      first, least = fields[i], rank
     end
   end
-  redis.call('HDEL', learner, oldest)
+  redis.call('HDEL', learner, first)
 end
 local kept = life + tonumber(ARGV[6])
 if redis.call('PTTL', learner) < kept then

@@ -259,11 +259,11 @@ func TestClusterTakesScriptsAndTransactions(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	extended, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada", "bob"}, time.Hour)
+	extended, err := f.ExtendPeerSessions(t.Context(), peer, []string{"ada", "bob"}, time.Hour, true)
 	wantVisits(t, extended.Live, err, visit{"ada", peer, browserA, "sealed"})
 	live, _, err := f.ListPeerSessions(t.Context(), 10)
 	wantVisits(t, live, err, visit{"ada", peer, browserA, "sealed"})
-	ended, err := f.EndHomeSession(t.Context(), homeA)
+	ended, err := f.EndHomeSession(t.Context(), f.Ending(homeA))
 	wantVisits(t, ended, err, visit{"ada", peer, browserA, "sealed"})
 	if err := f.r.client.(*redis.ClusterClient).ForEachMaster(t.Context(), func(ctx context.Context, node *redis.Client) error {
 		return node.ScriptFlush(ctx).Err()

@@ -31,7 +31,7 @@ const (
 	kindCache   = "cache:"   // + name and key of a Cache
 	kindLearner = "mnet:"    // + username: hash of PeerSessions
 	kindHome    = "home:"    // + hash of a Moodle session: browser and username
-	kindEnded   = "ended"    // sorted set: Moodle sessions by the time they ended
+	kindEnded   = "ended:"   // + hash of a Moodle session, or endedUser and username: when that ended
 	kindCourses = "courses:" // + username: hash of reports by peer
 	kindPeerLog = "log:"     // + peer: list of LogRecords
 	kindPicture = "picture:" // + username: user id, revision of the picture and when it was first seen
@@ -39,6 +39,8 @@ const (
 	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
 	kindLogin   = "login:"   // + hash of the cookie's value: a Login
 )
+
+const endedUser = "user:" // which no hash begins with
 
 func (s *Site) key(kind, rest string) string { return s.prefix + kind + rest }
 

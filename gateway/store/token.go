@@ -102,14 +102,14 @@ func (by Redeemer) aliases() string {
 // it is marked as seen, and a message seen before gets ErrReplayed and no
 // grant. ErrNoToken means unknown or redeemed before, ErrTokenExpired that it
 // was redeemed too late, ErrOtherPeer and ErrOtherBrowser that it was made for
-// another one, ErrLoggedOut that the Moodle session it came from is over. One
-// round trip.
+// another one, ErrLoggedOut that the Moodle session it came from is over or
+// an administrator ended all of the learner's. One round trip.
 func (s *Site) Redeem(ctx context.Context, nonce [32]byte, token string, by Redeemer) (Grant, error) {
 	answer, err := s.r.runOnce(ctx, scriptRedeem, redeemLua,
-		[]string{s.nonceKey(nonce), s.tokenKey(token), s.key(kindEnded, "")},
+		[]string{s.nonceKey(nonce), s.tokenKey(token)},
 		micros(s.r.now()), NonceLife.Milliseconds(), by.Peer.String(), by.UserAgent,
 		by.Life.Milliseconds(), PeerSessionRecent.Milliseconds(), maxPeerSessions, s.key(kindLearner, ""), s.key(kindHome, ""),
-		s.key(kindPicture, ""), ReportLife.Milliseconds(), by.aliases())
+		s.key(kindPicture, ""), ReportLife.Milliseconds(), by.aliases(), s.key(kindEnded, ""), endedUser, TokenLife.Microseconds())
 	if err != nil {
 		return Grant{}, fail("redeem token", err)
 	}
