@@ -48,7 +48,26 @@ func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Val
 	case err != nil:
 		return nil, err
 	}
+	if grant.Again && call.Peer.Application == gateway.Moodle && call.Peer.Subscribes(gateway.ServiceSSOSP) {
+		p.forgetFormer(ctx, call, grant)
+	}
 	return p.userStruct(call.Peer, grant.User, grant.Picture), nil
+}
+
+// formerTime bounds what a landing waits for a peer to forget the one before.
+const formerTime = 3 * time.Second
+
+// forgetFormer ends a learner's former session at a peer before a new one
+// begins: a Moodle keeps one row for each user, home and browser, and does not
+// note there that a later landing has another session (source:
+// update_mnet_session in auth/mnet/auth.php), so that no logout would reach it.
+// Where that fails, the learner lands all the same.
+func (p *Provider) forgetFormer(ctx context.Context, call *mnet.Call, g store.Grant) {
+	ctx, cancel := context.WithTimeout(ctx, formerTime)
+	defer cancel()
+	if _, err := p.Call(ctx, call.Peer, killChild, g.User.Username, g.UserAgent); err != nil {
+		call.Note("former-session-stays", err)
+	}
 }
 
 // noSession and timedOut are the faults of user_authorise (protocol page,

@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
@@ -132,6 +133,7 @@ func newHome(t testing.TB, limits store.Limits, change ...func(*home, *idp.Optio
 		Browsers:       h.state.Sessions(sessions.Options{Path: "/", MaxAge: 900, HttpOnly: true, Secure: true}, limits, client),
 		SessionTimeout: 8 * time.Hour, Client: client, Secrets: func() [][32]byte { return [][32]byte{{1}} },
 		Children: idp.NewChildren(func(idp.Logout) {}, nil),
+		Call:     func(context.Context, *gateway.Peer, string, ...mnet.Value) (mnet.Value, error) { return true, nil },
 	}
 	for _, c := range change {
 		c(h, &options)

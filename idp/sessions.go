@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	noRemoteSessions = "Could find no remote sessions\n" // Moodle's words
+
 	killChild = "auth/mnet/auth.php/kill_child"
 	// homeTime bounds what a peer waits for: it sends the browser here next.
 	homeTime = 10 * time.Second
@@ -93,15 +95,19 @@ func (p *Provider) killChildren(ctx context.Context, call *mnet.Call) (mnet.Valu
 		if _, recent, err := p.Store.SessionAt(ctx, call.Peer.Wwwroot, username); err != nil {
 			return nil, err
 		} else if !recent {
+			// Or of a landing that Moodle itself has made, in guard mode.
 			noteNotTheirs(call, username)
+			return nil, &mnet.PassOn{Else: noRemoteSessions}
 		}
-		return "Could find no remote sessions\n", nil
+		return noRemoteSessions, nil
 	}
 	report := ""
 	for _, s := range ended {
 		if s.Peer != call.Peer.Wwwroot {
 			p.endChild(s, CausePeer)
 			report += "Deleting session\n"
+		} else if err := p.Store.Told(ctx, s); err != nil {
+			return nil, err
 		}
 	}
 	p.endHomes(ctx, ended, CausePeer)
@@ -143,7 +149,11 @@ func (p *Provider) endChild(s store.PeerSession, cause string) {
 		if again, err := p.Store.LandedAgain(ctx, s); err == nil && again {
 			return nil, errLandedAgain
 		}
-		return p.Call(ctx, peer, killChild, s.Username, s.UserAgent)
+		answer, err := p.Call(ctx, peer, killChild, s.Username, s.UserAgent)
+		if err == nil {
+			err = p.Store.Told(ctx, s)
+		}
+		return answer, err
 	})
 }
 

@@ -111,6 +111,18 @@ func TestAForumThatHangsDelaysNoLogout(t *testing.T) {
 	})
 }
 
+func TestALogoutReachesTheForumAfterASecondLanding(t *testing.T) {
+	eachSource(t, "", func(t *testing.T, f *federation) {
+		v := f.arrives(t, "Mozilla/5.0 (visitor)")
+		v.follow(f.DeepLink).reads(f.scene, f.Username) // a second mail
+		v.logout(f.IDP)
+		f.gateway.Load().children.Wait()
+		if v.isLoggedIn(f.SP) {
+			t.Error("the learner is still logged in at the forum")
+		}
+	})
+}
+
 // callHome calls a method of the home as the forum does.
 func (f *federation) callHome(t *testing.T, method string, params ...mnet.Value) (mnet.Value, error) {
 	t.Helper()

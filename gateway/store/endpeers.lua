@@ -1,11 +1,13 @@
 -- Ends MNet sessions of a learner. Answers the learner's name and then field
--- and value of each that was live.
+-- and value of each that was live; with 7, of each that the peer has not been
+-- told of as well.
 -- KEYS: 1 the learner, or learner and browser of a Moodle session, 2 what says
 --       for a while that tokens from before are no longer good, if anything does
 -- ARGV: 1 when they end (µs), 2 who ends them: the same if the answer to a
 --       first try was lost, 3 life of KEYS[2] (ms)
 -- then: 4 the learner's name, 5 browser, or '' for all, 6 field of a session
---       that has to be live, or ''
+--       that has to be live, or '', 7 since when (µs) those count that ended
+--       before and of which the peer was not told, or 0 for none
 -- or:   4 hash of the Moodle session, 5 prefix of learners
 if KEYS[2] then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
@@ -28,6 +30,9 @@ for i = 1, #fields, 2 do
   local started, expires, ended, by, user, from, rest =
     string.match(fields[i + 1], '^(%d+) (%d+) (%d+) (%S+) (%d+) (%S*) (.*)$')
   local live = ended == '0' and tonumber(expires) > now or by == ARGV[2]
+  if not live and ARGV[7] and ARGV[7] ~= '0' and ended ~= '0' and by ~= 'done' then
+    live = tonumber(ended) > tonumber(ARGV[7])
+  end
   if live and fields[i] == needs then
     found = true
   end

@@ -172,15 +172,17 @@ func (s *Site) extend(ctx context.Context, e *Extended, peer gateway.Wwwroot, us
 }
 
 // EndPeerSessions ends a learner's sessions at all peers: those of one
-// browser, or of all if userAgent is empty, and then tokens that the learner has
-// are no longer good either. It returns those that were live; of two callers at
-// once each session is returned to one. One round trip.
+// browser, or of all if userAgent is empty. Then tokens that the learner has are
+// no longer good either, and sessions that ended before and of which the peer
+// was not Told are ended once more. It returns those that it ended; of two
+// callers at once each live one is returned to one. One round trip.
 func (s *Site) EndPeerSessions(ctx context.Context, username, userAgent string) ([]PeerSession, error) {
-	keys := []string{s.learnerKey(username)}
+	keys, untold := []string{s.learnerKey(username)}, int64(0)
 	if userAgent == "" {
 		keys = append(keys, s.key(kindEnded, endedUser+username))
+		untold = micros(s.r.now().Add(-PeerSessionRecent))
 	}
-	return s.endPeerSessions(ctx, keys, username, userAgent, "")
+	return s.endPeerSessions(ctx, keys, username, userAgent, "", untold)
 }
 
 // EndPeerSessionsFor is EndPeerSessions at the wish of a peer: it ends nothing
@@ -189,14 +191,21 @@ func (s *Site) EndPeerSessionsFor(ctx context.Context, peer gateway.Wwwroot, use
 	if userAgent == "" {
 		return nil, nil
 	}
-	return s.endPeerSessions(ctx, []string{s.learnerKey(username)}, username, userAgent, peerField(peer, userAgent))
+	return s.endPeerSessions(ctx, []string{s.learnerKey(username)}, username, userAgent, peerField(peer, userAgent), 0)
 }
 
-func (s *Site) endPeerSessions(ctx context.Context, keys []string, username, userAgent, needs string) ([]PeerSession, error) {
+func (s *Site) endPeerSessions(ctx context.Context, keys []string, username, userAgent, needs string, untold int64) ([]PeerSession, error) {
 	if len(username) > maxUsername {
 		return nil, nil
 	}
-	return s.runEnd(ctx, s.newEnding(), keys, username, userAgent, needs)
+	return s.runEnd(ctx, s.newEnding(), keys, username, userAgent, needs, untold)
+}
+
+// Told notes that the peer of a session that was ended knows of it no more. One
+// round trip.
+func (s *Site) Told(ctx context.Context, p PeerSession) error {
+	return fail("note the end of a session", scriptTold.Run(ctx, s.r.client, []string{s.learnerKey(p.Username)},
+		peerField(p.Peer, p.UserAgent), micros(p.Started)).Err())
 }
 
 // Ending is an end of sessions: one thing, however often Redis has to be told.

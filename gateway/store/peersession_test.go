@@ -325,6 +325,11 @@ func TestWhichSessionsEnd(t *testing.T) {
 						t.Errorf("%v has not ended", p)
 					}
 				}
+				for _, p := range ended {
+					if err := f.Told(t.Context(), p); err != nil {
+						t.Error(err)
+					}
+				}
 				again, err := test.end(f, t)
 				wantVisits(t, again, err)
 				live, more, err := f.ListPeerSessions(t.Context(), 10)
@@ -564,4 +569,86 @@ func TestTheDocumentedRightsSuffice(t *testing.T) {
 	wantVisits(t, live, err, atForum, bobs)
 	ended, err := f.EndHomeSession(t.Context(), f.Ending(homeA))
 	wantVisits(t, ended, err, atForum)
+}
+
+func TestWhatAPeerWasNotToldCanBeEndedOnceMore(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		f.begin(t, atForum)
+		f.begin(t, atMahara)
+		ended, err := f.EndHomeSession(t.Context(), f.Ending(homeA))
+		wantVisits(t, ended, err, atForum, atMahara)
+		for _, p := range ended {
+			if p.Peer == peer {
+				if err := f.Told(t.Context(), p); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		ended, err = f.EndHomeSession(t.Context(), f.Ending(homeA))
+		wantVisits(t, ended, err) // by itself it happens once
+		ended, err = f.EndPeerSessions(t.Context(), "ada", "")
+		wantVisits(t, ended, err, atMahara)
+		f.clock.advance(PeerSessionRecent + time.Minute)
+		ended, err = f.EndPeerSessions(t.Context(), "ada", "")
+		wantVisits(t, ended, err)
+	})
+}
+
+func TestToldIsOfOneSession(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		f.begin(t, atForum)
+		ended, err := f.EndPeerSessions(t.Context(), "ada", "")
+		if err != nil || len(ended) != 1 {
+			t.Fatal(ended, err)
+		}
+		f.clock.advance(time.Second)
+		f.begin(t, atForum) // the learner lands again
+		if err := f.Told(t.Context(), ended[0]); err != nil {
+			t.Error(err)
+		}
+		live, recent, err := f.SessionAt(t.Context(), peer, "ada")
+		if !live || !recent || err != nil {
+			t.Errorf("the new session: %t %t %v", live, recent, err)
+		}
+	})
+}
+
+func TestARedemptionSaysWhetherThePeerMayKnowOfASessionBefore(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		lands := func() bool {
+			t.Helper()
+			f.clock.advance(time.Second)
+			token, err := f.Mint(t.Context(), grant())
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, err := f.Redeem(t.Context(), nonce(), token, Redeemer{Peer: peer, UserAgent: grant().UserAgent, Life: time.Hour})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return g.Again
+		}
+		if lands() {
+			t.Error("before the first landing")
+		}
+		if !lands() {
+			t.Error("not while a session lives")
+		}
+		ended, err := f.EndPeerSessions(t.Context(), "ada", "")
+		if err != nil || len(ended) != 1 {
+			t.Fatal(ended, err)
+		}
+		if !lands() {
+			t.Error("not after an end of which nobody told the peer")
+		}
+		if ended, err = f.EndPeerSessions(t.Context(), "ada", ""); err != nil || len(ended) != 1 {
+			t.Fatal(ended, err)
+		}
+		if err := f.Told(t.Context(), ended[0]); err != nil {
+			t.Fatal(err)
+		}
+		if lands() {
+			t.Error("after the peer was told of the end")
+		}
+	})
 }

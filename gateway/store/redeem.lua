@@ -1,6 +1,7 @@
 -- Burns a token. If the right peer redeems it for the right browser, in time
 -- and before a logout, this begins the learner's MNet session there. Answers
--- ok, the record and what is known of the learner's picture, or what is wrong.
+-- ok, the record, what is known of the learner's picture, and whether the peer
+-- may still know of a session before (1 or 0); or what is wrong.
 -- KEYS: 1 nonce, 2 token
 -- ARGV: 1 now (µs), 2 life of the nonce (ms), 3 peer, 4 browser, 5 life of the
 --       session (ms), 6 for how long it is remembered afterwards (ms), 7 sessions
@@ -34,6 +35,8 @@ if out and tonumber(ends) - tonumber(ARGV[15]) <= tonumber(out) then
 end
 
 local learner, field = ARGV[8] .. grant.user.username, ARGV[3] .. ' ' .. ARGV[4]
+local before = redis.call('HGET', learner, field)
+local again = before and not string.match(before, '^%d+ %d+ %d+ done ') and 1 or 0
 redis.call('HSET', learner, field, string.format('%s %.0f 0 - %.0f %s %s',
   ARGV[1], now + life * 1000, grant.user.id, grant.homehash, grant.home))
 if redis.call('HLEN', learner) > tonumber(ARGV[7]) then
@@ -60,7 +63,7 @@ redis.call('SET', ARGV[9] .. grant.homehash, ARGV[4] .. ' ' .. grant.user.userna
 local known, picture = ARGV[10] .. grant.user.username, grant.user.picture or ''
 if not string.match(picture, '^[1-9]%d*$') then
   redis.call('DEL', known)
-  return { 'ok', json, '' }
+  return { 'ok', json, '', again }
 end
 local this = string.format('%.0f %s ', grant.user.id, picture)
 local record = redis.call('GET', known)
@@ -68,4 +71,4 @@ if not record or string.sub(record, 1, #this) ~= this then
   record = this .. ARGV[1]
 end
 redis.call('SET', known, record, 'PX', ARGV[11])
-return { 'ok', json, record }
+return { 'ok', json, record, again }

@@ -30,6 +30,8 @@ var (
 	extendLua string
 	//go:embed endpeers.lua
 	endPeersLua string
+	//go:embed told.lua
+	toldLua string
 
 	scriptSave     = redis.NewScript(saveLua)
 	scriptClaim    = redis.NewScript(claimLua)
@@ -37,6 +39,7 @@ var (
 	scriptRedeem   = redis.NewScript(redeemLua)
 	scriptExtend   = redis.NewScript(extendLua)
 	scriptEndPeers = redis.NewScript(endPeersLua)
+	scriptTold     = redis.NewScript(toldLua)
 
 	scriptKey       = redis.NewScript(keyLua)
 	scriptChangeKey = redis.NewScript(changeKeyLua)

@@ -40,8 +40,10 @@ type Grant struct {
 	// Issued and Expires are set by Mint and Claim, in UTC.
 	Issued  time.Time `json:"issued"`
 	Expires time.Time `json:"expires"`
-	// Picture is set by Redeem.
+	// Picture and Again are set by Redeem. Again says that the peer may still
+	// know of an earlier session of this learner and browser.
 	Picture Picture `json:"-"`
+	Again   bool    `json:"-"`
 }
 
 // Mint makes a token of 40 characters from [A-Za-z0-9] that can be redeemed
@@ -113,7 +115,7 @@ func (s *Site) Redeem(ctx context.Context, nonce [32]byte, token string, by Rede
 	if err != nil {
 		return Grant{}, fail("redeem token", err)
 	}
-	if len(answer) == 3 {
+	if len(answer) == 4 {
 		var g Grant
 		record, _ := answer[1].(string)
 		picture, _ := answer[2].(string)
@@ -123,6 +125,7 @@ func (s *Site) Redeem(ctx context.Context, nonce [32]byte, token string, by Rede
 		if g.Picture, err = parsePicture(picture); err != nil {
 			return Grant{}, fmt.Errorf("redeem token: picture: %w", err)
 		}
+		g.Again = answer[3] == int64(1)
 		return g, nil
 	}
 	for result, err := range redeemErrors {
