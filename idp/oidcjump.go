@@ -18,7 +18,9 @@ const CallbackPath = "/jumpgate/oidc/callback"
 
 // jumpByLogin takes a jump that may take place to its end: with a login that
 // the browser made a while ago it lands, else the learner goes to the OpenID
-// provider, and Callback takes them on. Moodle is not asked.
+// provider, and Callback takes them on. Moodle is not asked. It costs two round
+// trips: between them it is decided who may jump, and the login is sealed into
+// the token under their name.
 func (p *Provider) jumpByLogin(w http.ResponseWriter, r *http.Request, a Answer) Answer {
 	login, cookie, err := p.login(r)
 	switch {

@@ -58,7 +58,9 @@ type Options struct {
 type Provider struct {
 	Options
 	browserCookie string
-	loginCookie   string             // of logins at the OpenID provider
+	loginCookie   string // of logins at the OpenID provider
+	browserPrefix string // how these begin in a header
+	loginPrefix   string
 	forgetter     forgetter          // nil if the source remembers nothing
 	own           *gateway.Allowlist // the site itself, for links that name it as their forum
 }
@@ -66,6 +68,7 @@ type Provider struct {
 // New returns the identity provider of a site.
 func New(o Options) *Provider {
 	p := &Provider{Options: o, browserCookie: o.Site.CookieName("browser"), loginCookie: o.Site.CookieName("login")}
+	p.browserPrefix, p.loginPrefix = p.browserCookie+"=", p.loginCookie+"="
 	p.forgetter, _ = o.Source.(forgetter)
 	p.own = gateway.OwnSite(o.Site, o.Aliases...)
 	return p

@@ -19,12 +19,7 @@ func (p *Provider) Expects(r *http.Request) bool {
 	if p.OpenID != nil {
 		return false // the jumps of its browsers wait for Callback
 	}
-	for _, line := range r.Header["Cookie"] {
-		if strings.Contains(line, p.browserCookie+"=") {
-			return (r.Method == http.MethodGet || r.Method == http.MethodPost) && navigation(r)
-		}
-	}
-	return false
+	return mentions(r, p.browserPrefix) && (r.Method == http.MethodGet || r.Method == http.MethodPost) && navigation(r)
 }
 
 // navigation reports whether a request can be what the learner looks at: not a

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -313,7 +314,6 @@ func TestASessionThatEndsAtHomeEndsAtPeers(t *testing.T) {
 		{"log in as", adas, "https://home.test/moodle/course/loginas.php?user=3", redirect(), nil, 0},
 		{"another cookie", adas, logout, redirect("MOODLEID1_=x"), nil, 0},
 		{"a login", anonymous, login, redirect("MoodleSession=" + adas), nil, 1},
-		{"a cookie that is none of Moodle's", "x", login, redirect("MoodleSession=" + adas), nil, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h, e := observed(t)
@@ -341,9 +341,27 @@ func TestASessionThatEndsAtHomeEndsAtPeers(t *testing.T) {
 
 func TestARequestWithoutASessionIsNotWatched(t *testing.T) {
 	h := newHome(t, store.Limits{})
-	for _, b := range []browser{{}, {"MOODLEID1_": "x"}} {
+	for _, b := range []browser{{}, {"MOODLEID1_": "x"}, {"MoodleSession": "x"}} {
 		if h.Watches(b.request("GET", login)) {
 			t.Errorf("%v is watched", b)
+		}
+	}
+}
+
+func TestPagesThatNobodyWaitsForCostNoAllocation(t *testing.T) {
+	const cookies = "MOODLEID1_=x; _ga=GA1.2.3.4; __Host-jumpgate-other-0123456789abcdef=x"
+	long := func(_ *home, o *idp.Options) { o.Cookie = "MoodleSession" + strings.Repeat("x", 40) }
+	for name, p := range map[string]*idp.Provider{
+		"Moodle's accounts": newHome(t, store.Limits{}, long).Provider, "a provider's": newCollege(t).Provider,
+	} {
+		r := httptest.NewRequest("GET", "https://home.test/moodle/", nil)
+		r.Header["Cookie"] = []string{cookies}
+		if n := testing.AllocsPerRun(100, func() {
+			if p.Expects(r) || p.Watches(r) {
+				t.Error("it is waited for")
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
 }

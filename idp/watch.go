@@ -18,12 +18,20 @@ const watchTime = 2 * time.Second
 
 // Watches reports whether Watch has to see what Moodle answers to a request.
 func (p *Provider) Watches(r *http.Request) bool {
-	if p.OpenID != nil {
-		_, err := r.Cookie(p.loginCookie)
-		return err == nil
+	if p.OpenID == nil {
+		return moodle.RequestSession(r, p.Cookie) != ""
 	}
+	if !mentions(r, p.loginPrefix) { // as almost all; the parser allocates
+		return false
+	}
+	_, err := r.Cookie(p.loginCookie)
+	return err == nil
+}
+
+// mentions reports whether there is a mark in a request's cookies.
+func mentions(r *http.Request, mark string) bool {
 	for _, line := range r.Header["Cookie"] {
-		if strings.Contains(line, p.Cookie+"=") {
+		if strings.Contains(line, mark) {
 			return true
 		}
 	}
