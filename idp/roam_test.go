@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -324,7 +325,7 @@ func TestForward(t *testing.T) {
 		}
 		if !a.Refused && a.Outcome == idp.OutcomeMoved {
 			q, _ := gateway.ParseQuery(a.Location[strings.IndexByte(a.Location, '?')+1:])
-			if again := gateway.Decide(h.Peers, q); !again.Allow || again.Target != a.Target {
+			if again := gateway.Decide(h.Peers, q, time.Now()); !again.Allow || again.Target != a.Target {
 				t.Errorf("%s: decided again: %+v", test.name, again)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
@@ -211,7 +212,7 @@ func jumpAddresses(site *config.Site) []string {
 
 // at decides a query at a site.
 func (k *checker) at(site *config.Site, q gateway.Query) gateway.Decision {
-	d, itself := gateway.DecideAt(gateway.OwnSite(site.Wwwroot, site.Aliases...), site.Peers, q)
+	d, itself := gateway.DecideAt(gateway.OwnSite(site.Wwwroot, site.Aliases...), site.Peers, q, time.Now())
 	if d.Allow && !itself && k.user != "" && !gateway.MayRoam(site.Roam, d.Peer, k.user) {
 		return gateway.Decision{Rule: gateway.RuleUserNotAllowed, Peer: d.Peer}
 	}
