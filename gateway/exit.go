@@ -17,9 +17,9 @@ func (l *Allowlist) Covers(address string, now time.Time) bool {
 		strings.ContainsFunc(address, func(c rune) bool { return c < 0x21 || c == 0x7f }) {
 		return false
 	}
-	authority := before(rest, "/")
-	for _, p := range l.byOrigin[scheme+"://"+authority] {
-		below, ok := strings.CutPrefix(rest[len(authority):], p.Wwwroot.Path())
+	origin := head[:len(scheme)+len("://")+len(before(rest, "/"))]
+	for _, p := range l.byOrigin[origin] {
+		below, ok := strings.CutPrefix(head[len(origin):], p.Wwwroot.Path())
 		if !ok || below != "" && below[0] != '/' || p.Standing(now) != RuleOK {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"jumpgate/gateway"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/store"
@@ -17,7 +18,7 @@ import (
 func (g *instance) fetchCertificates(s *config.Site, caller *mnet.Caller) {
 	g.background.Go(func() {
 		for _, peer := range s.Peers.Peers() {
-			if peer.Certificate != nil || g.ctx.Err() != nil {
+			if peer.Certificate != nil || peer.Standing(time.Now()) != gateway.RuleOK || g.ctx.Err() != nil {
 				continue
 			}
 			ctx, cancel := context.WithTimeout(g.ctx, 15*time.Second)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -51,15 +52,22 @@ type surprise struct {
 
 // corpora tries lists of targets and prints a summary of each.
 func (c checkCommand) corpora(out *bufio.Writer, k *checker) error {
+	peers := k.everywhere()
+	if len(peers) == 0 {
+		return withHint(errors.New("there is no such peer, and so nothing is tried"), "jumpgate policy print shows the peers of a configuration")
+	}
 	surprised := false
 	for _, file := range c.Corpus {
 		entries, err := readCorpus(file)
 		if err != nil {
 			return err
 		}
+		if len(entries) == 0 {
+			return withHint(fmt.Errorf("%s holds no target", file), "write one a line; lines that begin with # and a blank are remarks")
+		}
 		s := summary{File: file, Targets: len(entries), Allow: map[gateway.Rule]int{}, Refuse: map[gateway.Rule]int{}, Surprises: []surprise{}}
 		for _, e := range entries {
-			c.try(k, e, &s)
+			c.try(k, peers, e, &s)
 		}
 		surprised = surprised || len(s.Surprises) > 0
 		if err := c.printSummary(out, s); err != nil {
@@ -134,8 +142,8 @@ func quotedTargets(line string) []string {
 }
 
 // try decides all forms of a target at all peers that it may be for.
-func (c checkCommand) try(k *checker, e entry, s *summary) {
-	for _, at := range k.everywhere() {
+func (c checkCommand) try(k *checker, peers []sitePeer, e entry, s *summary) {
+	for _, at := range peers {
 		for layers, form := range gateway.Layers(e.text, 2) {
 			d := k.judge(at.site, gateway.Query{Hostwwwroot: at.peer, Wantsurl: form})
 			s.Decisions++
@@ -179,6 +187,9 @@ type sitePeer struct {
 
 // everywhere returns the peers that a target of a list may be for.
 func (k *checker) everywhere() []sitePeer {
+	if len(k.sites) == 0 && k.site.Peers.Find(k.peer) == nil {
+		return nil
+	}
 	if len(k.sites) == 0 {
 		return []sitePeer{{k.site, k.peer}}
 	}
