@@ -25,6 +25,7 @@ func TestDeniedPaths(t *testing.T) {
 		{"letters escaped twice", "/%2561dmin", false},
 		{"for a server that merges slashes", "/mod/a//../../admin", false},
 		{"below what is merged", "/mod//private/x", false},
+		{"what a browser leaves for a server that merges slashes", "/mod//private//../x", false},
 		{"in the query it is text", "/mod/x?next=/admin", true},
 		{"denied inside what is allowed", "/mod/private/x", false},
 		{"beside it", "/mod/privately", true},
