@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Query holds the parameters of a jump, decoded once.
@@ -28,6 +29,13 @@ func JumpLink(home Wwwroot, application Application, site Wwwroot, page Target) 
 	return home.String() + application.JumpPath() +
 		"?hostwwwroot=" + url.QueryEscape(site.String()) +
 		"&wantsurl=" + url.QueryEscape(page.String())
+}
+
+// LandLink returns the address at a peer that redeems a token of home and shows
+// the page (protocol page, section 7). token is of letters and digits alone.
+func LandLink(peer *Peer, home Wwwroot, token string, page Target) string {
+	return peer.Wwwroot.String() + peer.Application.LandPath() +
+		"?token=" + token + "&idp=" + home.String() + "&wantsurl=" + url.QueryEscape(page.String())
 }
 
 // maxQuery is the longest query of a jump, in bytes. A wantsurl of 2,048
@@ -94,9 +102,9 @@ type Decision struct {
 }
 
 // Decide is the one place that decides where a jump may land: on which page
-// of which peer of the allowlist, or nowhere.
-func Decide(l *Allowlist, q Query) Decision {
-	peer, rule := l.lookup(q)
+// of which peer of the allowlist, or nowhere. Peers may be good for a time only.
+func Decide(l *Allowlist, q Query, now time.Time) Decision {
+	peer, rule := l.lookup(q, now)
 	if rule != RuleOK {
 		return Decision{Rule: rule, Peer: peer}
 	}
@@ -106,16 +114,16 @@ func Decide(l *Allowlist, q Query) Decision {
 
 // DecideAt is Decide at a site. A link that names no peer, but the site itself,
 // leads to a page of its own: a forum may have become a part of its home.
-func DecideAt(own, peers *Allowlist, q Query) (d Decision, itself bool) {
-	if d = Decide(peers, q); d.Rule == RulePeerUnknown {
-		if o := Decide(own, q); o.Peer != nil {
+func DecideAt(own, peers *Allowlist, q Query, now time.Time) (d Decision, itself bool) {
+	if d = Decide(peers, q, now); d.Rule == RulePeerUnknown {
+		if o := Decide(own, q, now); o.Peer != nil {
 			return o, true
 		}
 	}
 	return d, false
 }
 
-func (l *Allowlist) lookup(q Query) (*Peer, Rule) {
+func (l *Allowlist) lookup(q Query, now time.Time) (*Peer, Rule) {
 	var peer *Peer
 	if q.Hostwwwroot != "" {
 		if peer = l.Find(q.Hostwwwroot); peer == nil {
@@ -142,6 +150,8 @@ func (l *Allowlist) lookup(q Query) (*Peer, Rule) {
 		return nil, RulePeerMissing
 	case l.closed:
 		return peer, RuleMNetOff
+	case peer.Standing(now) != RuleOK:
+		return peer, peer.Standing(now)
 	// A learner gets in if the peer may ask us who they are, and if it lets
 	// us send them (protocol page, section 5.2).
 	case !peer.Publishes(ServiceSSOIDP) || !peer.Subscribes(ServiceSSOSP):

@@ -4,9 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"jumpgate/gateway"
 )
+
+// now is the time of all decisions that are not about time.
+var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func allowlist(t testing.TB, peers ...*gateway.Peer) *gateway.Allowlist {
 	t.Helper()
@@ -86,7 +90,7 @@ func TestDecide(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			d := gateway.Decide(list, test.query)
+			d := gateway.Decide(list, test.query, now)
 			if d.Rule != test.rule || d.Target.URL() != test.url || d.Allow != (test.url != "") {
 				t.Errorf("Decide(%+v) = %v %q by %s, want %q by %s", test.query, d.Allow, d.Target.URL(), d.Rule, test.url, test.rule)
 			}
@@ -113,7 +117,7 @@ func TestAJumpLinkDecidesToItsPage(t *testing.T) {
 				t.Fatalf("link %s", link)
 			}
 			q, rule := gateway.ParseQuery(query)
-			if d := gateway.Decide(peers, q); rule != gateway.RuleOK || d.Target.URL() != "https://forum.test:8443/moodle"+page {
+			if d := gateway.Decide(peers, q, now); rule != gateway.RuleOK || d.Target.URL() != "https://forum.test:8443/moodle"+page {
 				t.Errorf("%s decides to %q by %s", link, d.Target.URL(), d.Rule)
 			}
 		}
@@ -124,11 +128,11 @@ func TestAClosedAllowlistSendsNobodyAnywhere(t *testing.T) {
 	open := allowlist(t, forum(t))
 	for host, rule := range map[string]gateway.Rule{"sp.test": gateway.RuleMNetOff, "evil.test": gateway.RulePeerUnknown, "": gateway.RulePeerMissing} {
 		query := gateway.Query{Hostwwwroot: host, Wantsurl: "/x"}
-		if d := gateway.Decide(open.Closed(), query); d.Allow || d.Rule != rule || d.Target.URL() != "" {
+		if d := gateway.Decide(open.Closed(), query, now); d.Allow || d.Rule != rule || d.Target.URL() != "" {
 			t.Errorf("closed, %q: %+v", host, d)
 		}
 	}
-	if d := gateway.Decide(open, gateway.Query{Hostwwwroot: "sp.test", Wantsurl: "/x"}); !d.Allow {
+	if d := gateway.Decide(open, gateway.Query{Hostwwwroot: "sp.test", Wantsurl: "/x"}, now); !d.Allow {
 		t.Errorf("the open one: %+v", d)
 	}
 }
@@ -138,7 +142,7 @@ func TestAPeerNeverChangesTheAnswerForAnother(t *testing.T) {
 	crowd := allowlist(t, append(crowd(t, 100), forum(t))...)
 	for _, wantsurl := range []string{"/x", "", "//evil.test", "https://sp.test/x", "https://peer7.test/x"} {
 		query := gateway.Query{Hostwwwroot: "https://sp.test", Wantsurl: wantsurl}
-		a, b := gateway.Decide(alone, query), gateway.Decide(crowd, query)
+		a, b := gateway.Decide(alone, query, now), gateway.Decide(crowd, query, now)
 		if a.Allow != b.Allow || a.Rule != b.Rule || a.Target.URL() != b.Target.URL() {
 			t.Errorf("wantsurl %q: %v %q alone, %v %q in a crowd", wantsurl, a.Rule, a.Target.URL(), b.Rule, b.Target.URL())
 		}
@@ -193,7 +197,7 @@ func benchmarkDecide(b *testing.B, peers int) {
 			query := gateway.Query{Hostwwwroot: link.host, Wantsurl: link.wantsurl}
 			b.ReportAllocs()
 			for b.Loop() {
-				if d := gateway.Decide(list, query); d.Peer == nil {
+				if d := gateway.Decide(list, query, now); d.Peer == nil {
 					b.Fatal(d.Rule)
 				}
 			}

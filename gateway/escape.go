@@ -75,6 +75,21 @@ func unescape(s string) string {
 	return b.String()
 }
 
+// Layers returns s, and what is left of it when escapes are taken off once,
+// twice and so on, n times at most, until there is nothing left to take off. A
+// percent sign that begins no escape stays, as in PHP.
+func Layers(s string, n int) []string {
+	all := []string{s}
+	for range n {
+		next := unescape(s)
+		if next == s {
+			break
+		}
+		all, s = append(all, next), next
+	}
+	return all
+}
+
 // wellEscaped reports whether every percent sign begins an escape.
 func wellEscaped(s string) bool {
 	for {

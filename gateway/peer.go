@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Application is what kind of site a peer is; it decides the paths below its
@@ -55,6 +56,10 @@ type Peer struct {
 	Name        string    // what pages call it; empty for the host name
 	Application Application
 	AllowPaths  []string // prefixes of the paths below the wwwroot; empty for all
+	DenyPaths   []string // prefixes that are closed all the same
+
+	Off     bool      // switched off: nobody jumps there, and its calls are not answered
+	Expires time.Time // from then on it is as if it were off; zero for never
 
 	// Publish and Subscribe are Moodle's two halves of a grant: the peer may
 	// call our methods of a service; we may call the peer's.
@@ -91,6 +96,27 @@ func (p *Peer) Publishes(service string) bool { return slices.Contains(p.Publish
 // Subscribes reports whether we may call the peer's methods of service.
 func (p *Peer) Subscribes(service string) bool { return slices.Contains(p.Subscribe, service) }
 
+// Standing returns RuleOK, or the rule by which nobody deals with the peer at
+// this time.
+func (p *Peer) Standing(now time.Time) Rule {
+	switch {
+	case p.Off:
+		return RulePeerOff
+	case !p.Expires.IsZero() && !now.Before(p.Expires):
+		return RulePeerExpired
+	}
+	return RuleOK
+}
+
+// LastDay returns the last day of a peer that expires, in UTC, as 2027-01-31;
+// empty if it does not.
+func (p *Peer) LastDay() string {
+	if p.Expires.IsZero() {
+		return ""
+	}
+	return p.Expires.UTC().Add(-time.Nanosecond).Format(time.DateOnly)
+}
+
 // ProfileFields are the fields of a user that Moodle sends to a peer unless an
 // administrator chooses others, in the order in which it sends them (protocol
 // page, section 6). A username, names and a mail address always travel.
@@ -115,11 +141,13 @@ type Allowlist struct {
 	byName map[string]*Peer
 	byID   map[int]*Peer
 	closed bool
+
+	byOrigin map[string][]*Peer // of the wwwroots
 }
 
 // NewAllowlist checks that no two peers share a wwwroot, alias or host id.
 func NewAllowlist(peers ...*Peer) (*Allowlist, error) {
-	l := &Allowlist{peers: peers, byName: map[string]*Peer{}, byID: map[int]*Peer{}}
+	l := &Allowlist{peers: peers, byName: map[string]*Peer{}, byID: map[int]*Peer{}, byOrigin: map[string][]*Peer{}}
 	for _, p := range peers {
 		for _, name := range p.Names() {
 			if other, taken := l.byName[name.String()]; taken {
@@ -127,6 +155,7 @@ func NewAllowlist(peers ...*Peer) (*Allowlist, error) {
 			}
 			l.byName[name.String()] = p
 		}
+		l.byOrigin[p.Wwwroot.Origin()] = append(l.byOrigin[p.Wwwroot.Origin()], p)
 		if p.HostID == 0 {
 			continue
 		}
@@ -166,6 +195,15 @@ func (l *Allowlist) Peers() []*Peer { return l.peers }
 // Exact returns the peer with exactly this wwwroot or alias, as MNet messages
 // name it (protocol page, section 1).
 func (l *Allowlist) Exact(wwwroot string) *Peer { return l.byName[wwwroot] }
+
+// Caller is Exact for a message that comes in at this time: a peer that is
+// switched off, or over, is nobody.
+func (l *Allowlist) Caller(wwwroot string, now time.Time) *Peer {
+	if p := l.byName[wwwroot]; p != nil && p.Standing(now) == RuleOK {
+		return p
+	}
+	return nil
+}
 
 // Find returns the peer that a hostwwwroot parameter means, in any spelling
 // that means one: its wwwroot or an alias, in upper or lower case, with a

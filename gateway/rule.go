@@ -22,6 +22,8 @@ const (
 	RulePeerConflict  Rule = "peer-conflict"  // hostwwwroot, wr and hostid name different peers
 	RulePeerUnknown   Rule = "peer-unknown"   // not on the allowlist
 	RuleMNetOff       Rule = "mnet-off"       // MNet is switched off for the site
+	RulePeerOff       Rule = "peer-off"       // on the allowlist, and switched off
+	RulePeerExpired   Rule = "peer-expired"   // on the allowlist until a day that is over
 	RulePeerGrant     Rule = "peer-grant"     // on the allowlist, but not granted sign-on
 	RuleRepeated      Rule = "repeated"       // a parameter is given more than once
 	RuleBadQuery      Rule = "bad-query"      // the query of the request cannot be read
@@ -48,7 +50,7 @@ const (
 	RuleUserinfo       Rule = "userinfo"         // user@host
 	RuleForeignOrigin  Rule = "foreign-origin"   // an absolute URL of somebody else
 	RuleOutsidePath    Rule = "outside-path"     // leaves the path of the peer's wwwroot
-	RulePathNotAllowed Rule = "path-not-allowed" // outside the prefixes that the configuration allows for the peer
+	RulePathNotAllowed Rule = "path-not-allowed" // outside the prefixes that the configuration allows for the peer, or below one that it denies
 )
 
 // Rules that refuse a user.

@@ -41,7 +41,7 @@ func ParseTarget(p *Peer, wantsurl string) (Target, Rule) {
 	}
 	rest, fragment, hasFragment := strings.Cut(local, "#")
 	path, query, hasQuery := strings.Cut(rest, "?")
-	path, rule := judgePath(path, p.AllowPaths)
+	path, rule := judgePath(path, p)
 	if rule != RuleOK {
 		return Target{}, rule
 	}
@@ -174,9 +174,9 @@ func cutScheme(s string) (scheme, rest string, ok bool) {
 
 // judgePath returns the path as a browser normalises it. Every layer of
 // escapes is judged, since a server behind the peer may take off more than
-// one: none may begin with two slashes, climb above the wwwroot, leave the
-// allowed prefixes or hide a control character or backslash.
-func judgePath(path string, prefixes []string) (string, Rule) {
+// one: none may begin with two slashes, climb above the wwwroot, lead where the
+// peer's configuration does not allow or hide a control character or backslash.
+func judgePath(path string, p *Peer) (string, Rule) {
 	if !wellEscaped(path) {
 		return "", RuleBadEscape
 	}
@@ -196,7 +196,7 @@ func judgePath(path string, prefixes []string) (string, Rule) {
 			return "", RuleOutsidePath
 		case strings.HasPrefix(resolved, "//"), strings.HasPrefix(layer, "//"):
 			return "", RuleSchemeRelative
-		case !withinPrefixes(resolved, prefixes):
+		case !p.permits(layer, resolved):
 			return "", RulePathNotAllowed
 		}
 		if i == 0 {
@@ -296,16 +296,4 @@ func dots(segment string) int {
 		}
 	}
 	return n
-}
-
-// withinPrefixes compares on segment boundaries: /mod/forum allows itself
-// and /mod/forum/view.php, not /mod/forum2.
-func withinPrefixes(path string, prefixes []string) bool {
-	for _, prefix := range prefixes {
-		rest, ok := strings.CutPrefix(path, strings.TrimSuffix(prefix, "/"))
-		if ok && (rest == "" || rest[0] == '/') {
-			return true
-		}
-	}
-	return len(prefixes) == 0
 }

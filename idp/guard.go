@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"jumpgate/gateway"
 )
@@ -24,7 +25,7 @@ type Guard struct {
 // NewGuard returns the guard of a site's Moodle.
 func NewGuard(site gateway.Wwwroot, peers *gateway.Allowlist, aliases ...gateway.Wwwroot) *Guard {
 	return &Guard{&Provider{
-		Options: Options{Site: site, Aliases: aliases, Peers: peers},
+		Options: Options{Site: site, Aliases: aliases, Peers: peers, Now: time.Now},
 		own:     gateway.OwnSite(site, aliases...),
 	}}
 }

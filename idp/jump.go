@@ -104,7 +104,6 @@ func whose(site gateway.Wwwroot, username string) string { return site.String() 
 // land sends the learner to the peer with a token.
 func (p *Provider) land(a Answer, token string) Answer {
 	a.Landing = true
-	a.Location = a.Peer.Wwwroot.String() + a.Peer.Application.LandPath() +
-		"?token=" + token + "&idp=" + p.Site.String() + "&wantsurl=" + url.QueryEscape(a.Target.String())
+	a.Location = gateway.LandLink(a.Peer, p.Site, token, a.Target)
 	return a
 }

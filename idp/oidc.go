@@ -195,6 +195,17 @@ func (o *OpenID) loginPage(found *metadata, state string, jump store.Jump) strin
 	return found.oauth.AuthCodeURL(state, oidc.Nonce(jump.Nonce), oauth2.S256ChallengeOption(jump.Verifier))
 }
 
+// leads reports whether an address is that of the provider's login, by what it
+// said about itself.
+func (o *OpenID) leads(address string) bool {
+	found := o.found.Load()
+	if found == nil {
+		return false
+	}
+	rest, ok := strings.CutPrefix(address, found.oauth.Endpoint.AuthURL)
+	return ok && rest != "" && (rest[0] == '?' || rest[0] == '&')
+}
+
 // algorithms are those by which a provider signs with a key that only it has.
 var algorithms = []string{
 	oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512,

@@ -33,6 +33,12 @@ func (p *Provider) jumpByLogin(w http.ResponseWriter, r *http.Request, a Answer)
 	return p.vouch(r, a, cookie, login.User)
 }
 
+// LeadsToLogin reports whether an address is that of the login at the OpenID
+// provider, if there is one.
+func (p *Provider) LeadsToLogin(address string) bool {
+	return p.OpenID != nil && p.OpenID.leads(address)
+}
+
 // vouch lets a user for whom the provider vouches jump, if nothing forbids it.
 // The session at home from which they leave is their login with us.
 func (p *Provider) vouch(r *http.Request, a Answer, login string, user gateway.User) Answer {

@@ -43,6 +43,7 @@ type Options struct {
 	Secrets        Secrets                          // keep Moodle session ids secret
 	Behind         *moodle.Behind                   // has the pictures; nil for none
 	Client         func(r *http.Request) netip.Addr // the browser's address
+	Now            func() time.Time                 // nil means time.Now; peers may be good for a time only
 
 	// Children ends sessions at peers, which Call calls.
 	Children *Children
@@ -70,6 +71,9 @@ func New(o Options) *Provider {
 	p := &Provider{Options: o, browserCookie: o.Site.CookieName("browser"), loginCookie: o.Site.CookieName("login")}
 	p.browserPrefix, p.loginPrefix = p.browserCookie+"=", p.loginCookie+"="
 	p.forgetter, _ = o.Source.(forgetter)
+	if p.Now == nil {
+		p.Now = time.Now
+	}
 	p.own = gateway.OwnSite(o.Site, o.Aliases...)
 	return p
 }
@@ -120,7 +124,7 @@ func (p *Provider) browser(r *http.Request, session string) moodle.Browser {
 // decide makes an Answer of a decision. It has a Location already if the link
 // leads to a page of our own, at which anybody may look.
 func (p *Provider) decide(query gateway.Query) Answer {
-	d, itself := gateway.DecideAt(p.own, p.Peers, query)
+	d, itself := gateway.DecideAt(p.own, p.Peers, query, p.Now())
 	a := Answer{Rule: d.Rule, Refused: !d.Allow, Peer: d.Peer, Target: d.Target, Wantsurl: query.Wantsurl, fromHub: query.Hub != ""}
 	if itself && d.Allow {
 		a.Outcome, a.Location = OutcomeOwn, d.Target.URL()

@@ -35,7 +35,9 @@ func (p *Provider) admit(a Answer, who gateway.Identity) Answer {
 // itself needs no jump. A Mahara's jump wants numbers that only it knows
 // (protocol page, section 7), so its learners find the way themselves.
 func (p *Provider) homeward(a Answer, user gateway.User) Answer {
-	a.Home = p.Peers.FindID(int(user.MnetHostID))
+	if a.Home = p.Peers.FindID(int(user.MnetHostID)); a.Home != nil && a.Home.Standing(p.Now()) != gateway.RuleOK {
+		a.Home = nil // no page of ours leads there either
+	}
 	switch {
 	case a.Home == nil:
 		return a.refuse(gateway.RuleUserRemote)

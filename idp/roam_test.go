@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -132,6 +133,9 @@ func TestAHubSendsRemoteLearnersHome(t *testing.T) {
 		{"under the canonical names", remote(7), func(p *gateway.Peer) { p.Aliases = []gateway.Wwwroot{wwwroot(t, "http://bobs.test")} }, "hostwwwroot=SP.test/", "path", sent},
 		{"straight to a page of the home itself", remote(7), nil, "hostid=7", "path", "https://bobs.test/moodle/x?a=1&b=2#p3"},
 		{"unless the home is no peer", remote(8), nil, "hostid=3", "user-remote", ""},
+		{"unless the home is switched off", remote(7), func(p *gateway.Peer) { p.Off = true }, "hostid=3", "user-remote", ""},
+		{"unless the home's last day is over", remote(7), func(p *gateway.Peer) { p.Expires = time.Now() }, "hostid=3", "user-remote", ""},
+		{"nor to a page of such a home", remote(7), func(p *gateway.Peer) { p.Off = true }, "hostid=7", "peer-off", ""},
 		{"unless the home is not known", remote(0), nil, "hostid=3", "user-remote", ""},
 		{"unless the user is not let in", remote(7), func(p *gateway.Peer) { p.Access.Deny = userList(t, "bob") }, "hostid=3", "user-access", ""},
 		{"not even to their home then", remote(7), func(p *gateway.Peer) { p.Access.Allow = userList(t, "eve") }, "hostid=7", "user-access", ""},
@@ -324,7 +328,7 @@ func TestForward(t *testing.T) {
 		}
 		if !a.Refused && a.Outcome == idp.OutcomeMoved {
 			q, _ := gateway.ParseQuery(a.Location[strings.IndexByte(a.Location, '?')+1:])
-			if again := gateway.Decide(h.Peers, q); !again.Allow || again.Target != a.Target {
+			if again := gateway.Decide(h.Peers, q, time.Now()); !again.Allow || again.Target != a.Target {
 				t.Errorf("%s: decided again: %+v", test.name, again)
 			}
 		}

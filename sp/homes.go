@@ -84,7 +84,7 @@ func (h *Homes) home(r *http.Request, site gateway.Wwwroot) (*gateway.Peer, erro
 		return nil, fmt.Errorf("remembered home: %w", err)
 	}
 	home := h.Peers.Find(claims.Subject)
-	if home == nil {
+	if home == nil || home.Standing(h.Now()) != gateway.RuleOK {
 		return nil, fmt.Errorf("remembered home %q is no peer any more", claims.Subject)
 	}
 	return home, nil

@@ -171,3 +171,22 @@ func TestAHomeRememberedUnderAnOldNameIsRemembered(t *testing.T) {
 		t.Errorf("past a bad cookie: %v", home)
 	}
 }
+
+func TestAHomeThatIsOffOrOverIsNoHomeAnyMore(t *testing.T) {
+	h := homes(t, "https://forum.test")
+	cookie, err := h.Cookie(h.Peers.Find("https://home.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "https://forum.test/", nil)
+	r.AddCookie(cookie)
+	for name, home := range map[string]*gateway.Peer{"on": {}, "off": {Off: true}, "over": {Expires: h.Now()}} {
+		home.Wwwroot = wwwroot(t, "https://home.test")
+		if h.Peers, err = gateway.NewAllowlist(home); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := h.Home(r); (err == nil) != (name == "on") || err == nil && got != home {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}

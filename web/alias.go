@@ -22,6 +22,8 @@ type alias struct {
 	root gateway.Wwwroot
 	site *Site
 	ours http.Handler // what of us is served here too
+
+	redirect func(w http.ResponseWriter, r *http.Request, status int, location string)
 }
 
 // alias returns the alias that a path belongs to, or nil if it belongs to the
@@ -90,7 +92,7 @@ func (a *alias) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		status = http.StatusPermanentRedirect // with the same method and body
 	}
-	redirect(w, status, to)
+	a.redirect(w, r, status, to)
 }
 
 // atSite returns r as if it had been sent to the wwwroot: a Moodle behind knows

@@ -56,7 +56,7 @@ func named(t testing.TB, who idp.Source, out io.Writer, peers *gateway.Allowlist
 	address := func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") }
 	state := redis.Site(site)
 	return web.NewHandler([]*web.Site{{
-		Wwwroot: site, Aliases: names, Proxy: through,
+		Wwwroot: site, Aliases: names, Peers: peers, Proxy: through,
 		IDP: idp.New(idp.Options{
 			Site: site, Aliases: names, Peers: peers, Source: who, Store: state, Cookie: "MoodleSession",
 			Browsers:       state.Sessions(sessions.Options{Path: "/", MaxAge: 900}, store.Limits{}, address),

@@ -37,7 +37,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 		} else if a.Outcome != "" {
 			outcome = a.Outcome
 		}
-		redirect(w, http.StatusSeeOther, a.Location)
+		if err := h.redirect(w, r, site, http.StatusSeeOther, a.Location); err != nil {
+			outcome, a.Err = "error", err
+		}
 	}
 
 	level := slog.LevelInfo
@@ -82,17 +84,6 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	h.log.LogAttrs(r.Context(), level, "jump", attrs...)
 	h.metrics.jumps.WithLabelValues(site.Wwwroot.String(), peer, outcome, string(a.Rule)).Inc()
 	h.metrics.jumpSeconds.WithLabelValues(site.Wwwroot.String(), step).Observe(time.Since(start).Seconds())
-}
-
-// redirect answers without a body: the address may hold a token, and what is
-// not written cannot be cached, saved or prefetched.
-func redirect(w http.ResponseWriter, status int, location string) {
-	h := w.Header()
-	h.Set("Location", location)
-	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Content-Length", "0")
-	w.WriteHeader(status)
 }
 
 // refusal returns what helps an administrator to see why.

@@ -60,7 +60,7 @@ func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 		t.Fatal(err)
 	}
 	g.Handler = web.NewHandler([]*web.Site{{
-		Wwwroot: site, Aliases: aliases, Proxy: through, Guard: idp.NewGuard(site, peers, aliases...),
+		Wwwroot: site, Aliases: aliases, Peers: peers, Proxy: through, Guard: idp.NewGuard(site, peers, aliases...),
 		Homes: &sp.Homes{Site: site, Peers: peers, Now: time.Now},
 		RPC:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "rpc of "+r.Host+r.URL.Path) }),
 	}}, nil, log, g.metrics)

@@ -24,7 +24,8 @@ import (
 type Site struct {
 	Wwwroot   gateway.Wwwroot
 	Aliases   []gateway.Wwwroot // former or second addresses, which lead to it
-	Proxy     *proxy.Proxy      // everything that is not ours
+	Peers     *gateway.Allowlist
+	Proxy     *proxy.Proxy // everything that is not ours
 	IDP       *idp.Provider
 	Guard     *idp.Guard // in guard mode, which has neither IDP nor PublicKey
 	Homes     *sp.Homes
@@ -61,7 +62,7 @@ func NewHandler(sites []*Site, trust proxy.Trust, log *slog.Logger, metrics *Met
 			h.at(name, site).itself = true
 		}
 		for _, root := range site.Aliases {
-			a := &alias{root: root, site: site, ours: h.router(site, h.forward(site))}
+			a := &alias{root: root, site: site, ours: h.router(site, h.forward(site)), redirect: h.aliasRedirect(site)}
 			for _, name := range hostsOf(root) {
 				at := h.at(name, site)
 				at.aliases = append(at.aliases, a)

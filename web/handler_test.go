@@ -121,7 +121,7 @@ func newFront(t testing.TB, root string, change ...func(*idp.Options)) *front {
 		c(&options)
 	}
 	f.Handler = web.NewHandler([]*web.Site{{
-		Wwwroot: site, Proxy: through,
+		Wwwroot: site, Peers: peers, Proxy: through,
 		IDP:       idp.New(options),
 		Homes:     &sp.Homes{Site: site, Peers: peers, Keys: func() [][32]byte { return make([][32]byte, 1) }, Now: time.Now},
 		RPC:       http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.rpc(w, r) }),

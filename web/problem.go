@@ -47,6 +47,10 @@ var problems = map[gateway.Rule]problem{
 		"Your institution has switched off the connection to other sites.", adviceAdmin},
 	gateway.RulePeerGrant: {http.StatusForbidden, "This site is closed to us at the moment",
 		"Your institution knows the site that the link leads to, but sign-on between the two is not switched on.", adviceAdmin},
+	gateway.RulePeerOff: {http.StatusForbidden, "This site is closed to us at the moment",
+		"Your institution has switched off the connection to the site that the link leads to.", adviceAdmin},
+	gateway.RulePeerExpired: {http.StatusForbidden, "This site is not open to us any more",
+		"Your institution was connected with the site that the link leads to for a time, and that time is over.", adviceAdmin},
 	gateway.RulePathNotAllowed: {http.StatusForbidden, "This page is not open to you",
 		"Your institution lets you visit parts of the site that the link leads to, but not this one.", adviceAdmin},
 	gateway.RuleNotNavigation: {http.StatusForbidden, "Please follow the link yourself",
@@ -121,6 +125,8 @@ var (
 	notReady = problem{http.StatusServiceUnavailable, "Not just now",
 		"We cannot send you to the other site at the moment, because a part of this site does not answer.",
 		"Wait a minute, then follow the link again."}
+	stray = problem{http.StatusInternalServerError, "We stopped this redirect",
+		"This site was about to send you to an address that it must not send anybody to.", adviceAdmin}
 	upstreamDown = problem{http.StatusBadGateway, "The site does not answer",
 		"The learning site behind this address is not reachable. It may be restarting.",
 		"Wait a minute, then reload this page."}

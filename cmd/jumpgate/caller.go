@@ -20,7 +20,7 @@ func (g *instance) fetchCertificates(s *config.Site, known *standing, caller *mn
 		known.fetching.Lock() // of a configuration before this one
 		defer known.fetching.Unlock()
 		for _, peer := range s.Peers.Peers() {
-			if peer.Certificate != nil || g.ctx.Err() != nil {
+			if peer.Certificate != nil || peer.Standing(time.Now()) != gateway.RuleOK || g.ctx.Err() != nil {
 				continue
 			}
 			ctx, cancel := context.WithTimeout(g.ctx, 15*time.Second)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"time"
 
+	"jumpgate/gateway"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/mnet"
 )
@@ -37,6 +39,11 @@ func (c configCheckCommand) Run(t *terminal) error {
 			}
 		}
 		peers += len(site.Peers.Peers())
+		for _, p := range site.Peers.Peers() {
+			if p.Standing(time.Now()) == gateway.RulePeerExpired {
+				fmt.Fprintf(t.stderr, "jumpgate: warning: %s: the last day of %s was %s: every jump there is refused\n", site.PeerPosition(p), p.Wwwroot, p.LastDay())
+			}
+		}
 	}
 	_, err = fmt.Fprintf(t.stdout, "%s is good: sites %d, peers %d\n", c.Config, len(loaded.Sites), peers)
 	return err

@@ -148,6 +148,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	site := &web.Site{
 		Wwwroot: s.Wwwroot,
 		Aliases: s.Aliases,
+		Peers:   s.Peers,
 		Proxy:   behind,
 		IDP:     provider,
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
@@ -161,7 +162,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: provider.Methods(), Replays: state,
 		Window: s.MNet.TimestampWindow, Addr: trust.Client, Budget: known.budget, Keyswapped: g.keyswapped(c, s, caller, state),
 		Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
-			peer := s.Peers.Exact(wwwroot)
+			peer := s.Peers.Caller(wwwroot, time.Now())
 			if peer == nil {
 				return nil, nil, nil
 			}

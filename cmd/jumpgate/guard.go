@@ -31,6 +31,7 @@ func (g *instance) guarded(s *config.Site, trust proxy.Trust, keys *mnet.Keyring
 		Wwwroot: s.Wwwroot,
 		Proxy:   behind,
 		Aliases: s.Aliases,
+		Peers:   s.Peers,
 		Guard:   idp.NewGuard(s.Wwwroot, s.Peers, s.Aliases...),
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 	}

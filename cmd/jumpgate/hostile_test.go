@@ -31,7 +31,7 @@ type hostile struct {
 	otherKey    *mnet.Key
 }
 
-func newHostile(t *testing.T) *hostile {
+func newHostile(t *testing.T, more ...string) *hostile {
 	r := startRedis(t)
 	h := &hostile{other: wwwroot(t, "https://other.example")}
 	var err error
@@ -43,7 +43,7 @@ func newHostile(t *testing.T) *hostile {
 	h.federation = newFederation(t, setting{
 		redis: r.url(), identity: "{source: moodle-redis, prefix: mdl_, mfa: false}",
 		sessions: moodletest.Sessions{Redis: r.Client, Prefix: "mdl_"},
-		peers:    fmt.Sprintf("- {wwwroot: %q, certificate: %q}", h.other, file),
+		peers:    fmt.Sprintf("- {wwwroot: %q, certificate: %q, %s}", h.other, file, strings.Join(more, ", ")),
 	})
 	pem := newVisitor(t).follow(h.IDP + "/mnet/publickey.php").page
 	if h.certificate, err = gateway.ParseCertificate([]byte(pem)); err != nil {

@@ -95,7 +95,7 @@ func get(ts *testscript.TestScript, neg bool, args []string) {
 func awaitGet(ts *testscript.TestScript, _ bool, args []string) {
 	client := http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var last string
-	for range 1000 {
+	for range 6000 {
 		if res, err := client.Get(args[1]); err == nil {
 			res.Body.Close()
 			if last = res.Status; last == args[0] {
@@ -110,7 +110,7 @@ func awaitGet(ts *testscript.TestScript, _ bool, args []string) {
 // await FILE TEXT waits until a program in the background has written a text.
 func await(ts *testscript.TestScript, _ bool, args []string) {
 	var said []byte
-	for range 1000 {
+	for range 6000 {
 		said, _ = os.ReadFile(ts.MkAbs(args[0])) // which may not be there yet
 		if strings.Contains(string(said), args[1]) {
 			return

@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"jumpgate/gateway"
 )
@@ -87,7 +89,10 @@ func (p *peerReader) peer(v *value) {
 		Name:        o.text("name", ""),
 		HostID:      int(o.number("hostid", 0, 1, math.MaxInt32)),
 		Application: gateway.Application(o.choice("application", string(gateway.Moodle), string(gateway.Moodle), string(gateway.Mahara))),
-		AllowPaths:  o.paths("allow_paths"),
+		AllowPaths:  o.paths("allow_paths", "allowed"),
+		DenyPaths:   o.paths("deny_paths", "denied"),
+		Off:         o.has("enabled") && !o.flag("enabled"),
+		Expires:     o.lastDay("expires"),
 		Publish:     o.services("publish", gateway.ServiceSSOIDP),
 		Subscribe:   o.services("subscribe", gateway.ServiceSSOSP),
 		Export:      o.export(),
@@ -197,24 +202,38 @@ func (p *peerReader) pin(o object, peer *gateway.Peer) {
 }
 
 // paths reads prefixes of the paths below a wwwroot.
-func (o object) paths(key string) []string {
+func (o object) paths(key, what string) []string {
 	var all []string
 	for _, item := range o.list(key) {
-		text, ok := o.plain(item, "an allowed path")
+		text, ok := o.plain(item, "a path of "+strconv.Quote(key))
 		if !ok {
 			continue
 		}
 		const hint = "write the beginning of a path below the peer's wwwroot, such as /mod/forum/"
 		switch {
 		case !strings.HasPrefix(text, "/"):
-			o.errorf(item.at, hint, "the allowed path %q does not begin with a slash", text)
+			o.errorf(item.at, hint, "the %s path %q does not begin with a slash", what, text)
 		case strings.ContainsAny(text, "?#\\% ") || strings.Contains(text, "//") || hasDots(text):
-			o.errorf(item.at, hint, "the allowed path %q is not plain: no query, fragment, escape, dot segment or double slash", text)
+			o.errorf(item.at, hint, "the %s path %q is not plain: no query, fragment, escape, dot segment or double slash", what, text)
 		default:
 			all = append(all, text)
 		}
 	}
 	return all
+}
+
+// lastDay reads a day, and returns when it is over in UTC; zero without it.
+func (o object) lastDay(key string) time.Time {
+	text := o.text(key, "")
+	if text == "" {
+		return time.Time{}
+	}
+	day, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		o.errorf(o.place(key), "write the last day as year, month and day: 2027-01-31", "%q must be a day, not %q", key, text)
+		return time.Time{}
+	}
+	return day.AddDate(0, 0, 1)
 }
 
 func hasDots(path string) bool {

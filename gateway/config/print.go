@@ -131,7 +131,10 @@ type peerDoc struct {
 	Application  string     `yaml:"application"`
 	Certificate  string     `yaml:"certificate,omitempty"`
 	Fingerprint  string     `yaml:"fingerprint,omitempty"`
+	Enabled      *bool      `yaml:"enabled,omitempty"`
+	Expires      string     `yaml:"expires,omitempty"` // the last day
 	AllowPaths   []string   `yaml:"allow_paths,omitempty"`
+	DenyPaths    []string   `yaml:"deny_paths,omitempty"`
 	Publish      []string   `yaml:"publish"`
 	Subscribe    []string   `yaml:"subscribe"`
 	Export       *[]string  `yaml:"export,omitempty"`
@@ -263,6 +266,8 @@ func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 		Application:  string(p.Application),
 		Certificate:  s.certificateFiles[p.Wwwroot],
 		AllowPaths:   p.AllowPaths,
+		Expires:      p.LastDay(),
+		DenyPaths:    p.DenyPaths,
 		Publish:      p.Publish,
 		Subscribe:    p.Subscribe,
 		Roam:         access(p.Roam),
@@ -271,6 +276,9 @@ func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 	}
 	if p.Export != nil {
 		d.Export = &p.Export
+	}
+	if p.Off {
+		d.Enabled = new(bool)
 	}
 	if p.Certificate != nil && d.Certificate == "" {
 		d.Certificate = p.Certificate.PEM()

@@ -111,7 +111,7 @@ func (l *Relay) judge(ctx context.Context, x *exchange, doc []byte) (fault []byt
 		x.httpError(http.StatusBadRequest, ReasonMalformed, err)
 		return nil, false
 	}
-	if x.event.Peer = l.Peers.Exact(x.event.Claimed); x.event.Peer == nil {
+	if x.event.Peer = l.Peers.Caller(x.event.Claimed, time.Now()); x.event.Peer == nil {
 		x.event.Claimed = x.event.Claimed[:min(len(x.event.Claimed), maxWwwroot)]
 		return x.unknownPeer(ctx), false
 	}

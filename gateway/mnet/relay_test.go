@@ -28,7 +28,7 @@ type relay struct {
 
 func newRelay(t testing.TB) *relay {
 	l := &relay{t: t, answer: &http.Response{Header: http.Header{"Set-Cookie": {"a=b"}}, Body: io.NopCloser(strings.NewReader("answer"))}}
-	peers, err := gateway.NewAllowlist(&gateway.Peer{Wwwroot: wwwroot(t, "http://sp.test:8090")})
+	peers, err := gateway.NewAllowlist(&gateway.Peer{Wwwroot: wwwroot(t, "http://sp.test:8090")}, &gateway.Peer{Wwwroot: wwwroot(t, "http://off.test"), Off: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,6 +91,7 @@ func TestARelayPassesOnWhatAPeerMaySend(t *testing.T) {
 		{"a sealed call of a stranger", sealed(stranger), false, ReasonUnknownPeer, "<int>7020</int>"},
 		{"a signed call of a stranger", signed(stranger), false, ReasonUnknownPeer, "<int>7020</int>"},
 		{"a keyswap of a stranger", string(EncodeCall(keyswap, stranger.String(), "PEM", "moodle")), false, ReasonUnknownPeer, "<int>7020</int>"},
+		{"a sealed call of a peer that is switched off", sealed(wwwroot(t, "http://off.test")), false, ReasonUnknownPeer, "<int>7020</int>"},
 		{"a keyswap of nobody", string(EncodeCall(keyswap)), false, ReasonUnknownPeer, "<int>7020</int>"},
 		{"a keyswap of somebody with a long name", string(EncodeCall(keyswap, strings.Repeat("x", 9999))), false, ReasonUnknownPeer, strings.Repeat("x", 255) + "."},
 		{"a peer in another spelling", strings.Replace(sealed(sp), "http://sp.test", "http://SP.test", 1), false, ReasonUnknownPeer, "<int>7020</int>"},

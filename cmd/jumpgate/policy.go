@@ -1,0 +1,223 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/config"
+)
+
+type policyCommand struct {
+	Print policyPrintCommand `cmd:"" help:"Print all rules by which a site sends learners to others, to read, keep and compare."`
+	Test  policyTestCommand  `cmd:"" help:"Try cases of your own against a configuration."`
+}
+
+type policyPrintCommand struct {
+	siteFlags `embed:""`
+	JSON      bool `help:"Print one JSON object."`
+}
+
+// policy is what decides about jumps of a site. It has no clock and no state:
+// the same configuration is printed the same, whatever the order of its peers.
+type policy struct {
+	Site    string       `json:"site"`
+	Aliases []string     `json:"aliases"`
+	Issuer  string       `json:"issuer"`
+	MNet    string       `json:"mnet"` // strict or off
+	Roam    accessDoc    `json:"roam"`
+	Peers   []policyPeer `json:"peers"`
+	Rules   []policyRule `json:"rules"`
+}
+
+type policyPeer struct {
+	Wwwroot     string    `json:"wwwroot"`
+	Aliases     []string  `json:"aliases"`
+	Name        string    `json:"name"`
+	HostID      int       `json:"hostid"` // 0 for none
+	Application string    `json:"application"`
+	Enabled     bool      `json:"enabled"`
+	Expires     string    `json:"expires"` // the last day, in UTC; empty for never
+	Publish     []string  `json:"publish"`
+	Subscribe   []string  `json:"subscribe"`
+	AllowPaths  []string  `json:"allow_paths"` // empty for all
+	DenyPaths   []string  `json:"deny_paths"`
+	Roam        accessDoc `json:"roam"`
+	Access      accessDoc `json:"access"`
+	Export      []string  `json:"export"`
+	Fingerprint string    `json:"fingerprint"` // empty: the first one that is fetched over TLS is kept
+}
+
+// accessDoc has nil for a list that is not there: everybody, or nobody.
+type accessDoc struct {
+	Allow []string `json:"allow"`
+	Deny  []string `json:"deny"`
+}
+
+type policyRule struct {
+	Rule     gateway.Rule `json:"rule"`
+	About    string       `json:"about"`
+	Decision string       `json:"decision"`
+	Meaning  string       `json:"meaning"`
+}
+
+// Run prints the policy of a site.
+func (c policyPrintCommand) Run(t *terminal) error {
+	loaded, err := config.Load(c.Config)
+	if err != nil {
+		return err
+	}
+	site, err := c.pick(loaded)
+	if err != nil {
+		return err
+	}
+	p := policyOf(site)
+	if c.JSON {
+		encoder := json.NewEncoder(t.stdout)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(p)
+	}
+	var b strings.Builder
+	p.write(&b)
+	_, err = io.WriteString(t.stdout, b.String())
+	return err
+}
+
+func policyOf(s *config.Site) policy {
+	p := policy{
+		Site: s.Wwwroot.String(), Aliases: sortedNames(s.Aliases), Issuer: s.Issuer, MNet: "strict", Roam: accessOf(s.Roam),
+		Peers: []policyPeer{},
+	}
+	if s.MNet.Off {
+		p.MNet = "off"
+	}
+	for _, peer := range s.Peers.Peers() {
+		p.Peers = append(p.Peers, policyPeerOf(peer))
+	}
+	slices.SortFunc(p.Peers, func(a, b policyPeer) int { return strings.Compare(a.Wwwroot, b.Wwwroot) })
+	for _, m := range gateway.Rules() {
+		decision := "refuse"
+		if m.Allows {
+			decision = "allow"
+		}
+		p.Rules = append(p.Rules, policyRule{m.Rule, m.About, decision, m.Meaning})
+	}
+	return p
+}
+
+func policyPeerOf(p *gateway.Peer) policyPeer {
+	d := policyPeer{
+		Wwwroot: p.Wwwroot.String(), Aliases: sortedNames(p.Aliases), Name: p.Label(), HostID: p.HostID,
+		Application: string(p.Application), Enabled: !p.Off, Expires: p.LastDay(),
+		Publish: sorted(p.Publish), Subscribe: sorted(p.Subscribe), AllowPaths: sorted(p.AllowPaths), DenyPaths: sorted(p.DenyPaths),
+		Roam: accessOf(p.Roam), Access: accessOf(p.Access), Export: []string{},
+	}
+	for _, field := range gateway.ProfileFields {
+		if p.Exports(field) {
+			d.Export = append(d.Export, field)
+		}
+	}
+	if p.Certificate != nil {
+		d.Fingerprint = p.Certificate.Fingerprint().String()
+	} else if !p.Fingerprint.IsZero() {
+		d.Fingerprint = p.Fingerprint.String()
+	}
+	return d
+}
+
+func sortedNames(names []gateway.Wwwroot) []string {
+	var all []string
+	for _, name := range names {
+		all = append(all, name.String())
+	}
+	return sorted(all)
+}
+
+// sorted returns a sorted copy, never nil.
+func sorted(all []string) []string {
+	c := append([]string{}, all...)
+	slices.Sort(c)
+	return c
+}
+
+func accessOf(a gateway.Access) (d accessDoc) {
+	if a.Allow != nil {
+		d.Allow = sorted(a.Allow.Entries())
+	}
+	if a.Deny != nil {
+		d.Deny = sorted(a.Deny.Entries())
+	}
+	return d
+}
+
+// write prints a policy to be read: a line for each fact, so that a change of
+// one is a change of one line.
+func (p policy) write(out io.Writer) {
+	row := func(name, text string) { fmt.Fprintf(out, "%-14s  %s\n", name, text) }
+	row("site", p.Site)
+	row("aliases", words(p.Aliases, "none"))
+	row("issuer", p.Issuer)
+	row("mnet", p.MNet)
+	row("roam", p.Roam.String())
+	for _, peer := range p.Peers {
+		fmt.Fprintln(out)
+		row("peer", peer.Wwwroot)
+		peer.write(row)
+	}
+	about := ""
+	for _, rule := range p.Rules {
+		if rule.About != about {
+			about = rule.About
+			fmt.Fprintf(out, "\nabout the %s\n", about)
+		}
+		fmt.Fprintf(out, "%-6s  %-18s  %s\n", rule.Decision, rule.Rule, rule.Meaning)
+	}
+}
+
+func (d policyPeer) write(row func(name, text string)) {
+	enabled, end, id := "yes", "never", "none"
+	if !d.Enabled {
+		enabled = "no"
+	}
+	if d.Expires != "" {
+		end = "after " + d.Expires
+	}
+	if d.HostID != 0 {
+		id = strconv.Itoa(d.HostID)
+	}
+	row("  enabled", enabled)
+	row("  expires", end)
+	row("  name", strconv.QuoteToGraphic(d.Name))
+	row("  application", d.Application)
+	row("  aliases", words(d.Aliases, "none"))
+	row("  hostid", id)
+	row("  publish", words(d.Publish, "nothing"))
+	row("  subscribe", words(d.Subscribe, "nothing"))
+	row("  allow_paths", words(d.AllowPaths, "all"))
+	row("  deny_paths", words(d.DenyPaths, "none"))
+	row("  roam", d.Roam.String())
+	row("  access", d.Access.String())
+	row("  export", words(d.Export, "nothing"))
+	row("  fingerprint", cmp.Or(d.Fingerprint, "of the first certificate that is fetched over TLS"))
+}
+
+// words returns a list in one line, or what an empty one means.
+func words(all []string, none string) string { return cmp.Or(strings.Join(all, ", "), none) }
+
+// String says who may.
+func (d accessDoc) String() string {
+	who := "everybody"
+	if d.Allow != nil {
+		who = words(d.Allow, "nobody")
+	}
+	if len(d.Deny) > 0 {
+		who += ", but not " + strings.Join(d.Deny, ", ")
+	}
+	return who
+}

@@ -1,0 +1,81 @@
+package gateway
+
+// RuleMeaning is a rule in words.
+type RuleMeaning struct {
+	Rule    Rule
+	About   string // what it decides about: AboutRequest, AboutTarget, AboutUser or AboutLogin
+	Allows  bool
+	Meaning string // one line, lower case, without a full stop
+}
+
+// What rules decide about, in the order in which they are asked.
+const (
+	AboutRequest = "request"
+	AboutTarget  = "target"
+	AboutUser    = "user"
+	AboutLogin   = "login" // at an OpenID provider
+)
+
+// Rules returns all rules in a fixed order: those that no configuration changes,
+// and those by which what is configured refuses.
+func Rules() []RuleMeaning { return append([]RuleMeaning{}, meanings...) }
+
+// Meaning returns the rule in words; empty for one that does not exist.
+func (r Rule) Meaning() string {
+	for _, m := range meanings {
+		if m.Rule == r {
+			return m.Meaning
+		}
+	}
+	return ""
+}
+
+var meanings = []RuleMeaning{
+	{RuleQueryTooLong, AboutRequest, false, "the query of the jump is over 16 KiB"},
+	{RuleRepeated, AboutRequest, false, "a parameter of the jump is given more than once"},
+	{RuleBadQuery, AboutRequest, false, "the query of the jump cannot be unescaped"},
+	{RulePeerMissing, AboutRequest, false, "the jump names no peer"},
+	{RulePeerMalformed, AboutRequest, false, "the hostid of the jump is no number"},
+	{RulePeerConflict, AboutRequest, false, "the jump names two different peers"},
+	{RulePeerUnknown, AboutRequest, false, "the site that the jump names is not on the allowlist"},
+	{RuleMNetOff, AboutRequest, false, "MNet is switched off for the site"},
+	{RulePeerOff, AboutRequest, false, "the peer is switched off (enabled: false)"},
+	{RulePeerExpired, AboutRequest, false, "the last day of the peer (expires) is over"},
+	{RulePeerGrant, AboutRequest, false, "the peer is not granted sign-on: it needs publish sso_idp and subscribe sso_sp"},
+	{RuleNotNavigation, AboutRequest, false, "a picture, frame, script or prefetch asks, not a learner"},
+	{RuleTooMany, AboutRequest, false, "more jumps wait for a login than an address or the site may have"},
+	{RuleUpstreamLocation, AboutRequest, false, "guard mode: the Moodle behind sends its learner somewhere else than was decided"},
+	{RuleOK, AboutRequest, true, "nothing about the request forbids it"},
+
+	{RuleTooLong, AboutTarget, false, "the target is over 2,048 bytes"},
+	{RuleControlByte, AboutTarget, false, "a byte below 0x21 or 0x7f, or an escaped control character in path or fragment"},
+	{RuleBackslash, AboutTarget, false, "a backslash, or an escaped one in path or fragment"},
+	{RuleInvalidUTF8, AboutTarget, false, "the target is no UTF-8, or its path or fragment is none when unescaped"},
+	{RuleNoSlash, AboutTarget, false, "neither a path that begins with a slash nor an absolute address"},
+	{RuleSchemeRelative, AboutTarget, false, "begins with two slashes, in some layer of escapes"},
+	{RuleOpaque, AboutTarget, false, "a scheme other than http and https, or one without two slashes"},
+	{RuleUserinfo, AboutTarget, false, "a user name before the host"},
+	{RuleForeignOrigin, AboutTarget, false, "an absolute address of somebody else than the peer and its aliases"},
+	{RuleBadEscape, AboutTarget, false, "a percent sign without two hexadecimal digits in path or fragment"},
+	{RuleTooManyLayers, AboutTarget, false, "escapes around escapes, more than 8 deep"},
+	{RuleOutsidePath, AboutTarget, false, "leaves the path of the peer's wwwroot, in some layer of escapes"},
+	{RulePathNotAllowed, AboutTarget, false, "outside allow_paths or within deny_paths of the peer, in some layer of escapes"},
+	{RuleEmpty, AboutTarget, true, "no target is the peer's front page"},
+	{RulePath, AboutTarget, true, "a path of the peer"},
+	{RulePeerURL, AboutTarget, true, "an absolute address of the peer or an alias, which becomes its path"},
+
+	{RuleUserRemote, AboutUser, false, "the account lives at another home, which alone can vouch for it"},
+	{RuleUserLoginAs, AboutUser, false, "an administrator in a “log in as” session"},
+	{RuleUserSuspended, AboutUser, false, "the account is suspended"},
+	{RuleUserDeleted, AboutUser, false, "the account is deleted"},
+	{RuleUserIncomplete, AboutUser, false, "no first name, last name or mail address"},
+	{RuleUserNotAllowed, AboutUser, false, "roam, of the site or of the peer, does not let the user go there"},
+	{RuleUserAccess, AboutUser, false, "access, of the user's home, does not let them use this site"},
+	{RuleUserUsername, AboutUser, false, "an account of the login provider without a name that a Moodle user could have"},
+
+	{RuleLoginMalformed, AboutLogin, false, "the provider sent the browser back with an address that says nothing"},
+	{RuleLoginElsewhere, AboutLogin, false, "it began in another browser, or this one keeps no cookies"},
+	{RuleLoginOver, AboutLogin, false, "it took too long, or was completed before"},
+	{RuleLoginDenied, AboutLogin, false, "the provider says no"},
+	{RuleLoginInvalid, AboutLogin, false, "what the provider says about it does not hold"},
+}
