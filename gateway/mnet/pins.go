@@ -49,11 +49,12 @@ type pin struct {
 	failed time.Time // when the last attempt to fetch failed
 	err    error     // how
 
-	chain  chain                // of refreshes
-	from   gateway.Fingerprint  // the pinned certificate that latest was reached from
-	latest *gateway.Certificate // nil before the first look
-	looked time.Time            // when what is kept was read last because of a doubt
-	asked  time.Time            // when the peer was asked last
+	chain   chain                  // of refreshes
+	from    gateway.Fingerprint    // the pinned certificate that latest was reached from
+	latest  *gateway.Certificate   // nil before the first look
+	trusted []*gateway.Certificate // from the pinned one to latest; only ever replaced
+	looked  time.Time              // when what is kept was read last because of a doubt
+	asked   time.Time              // when the peer was asked last
 }
 
 // Certificate returns the certificate that peer has now: the pinned one, or
@@ -64,6 +65,24 @@ func (p *Pins) Certificate(ctx context.Context, peer *gateway.Peer) (*gateway.Ce
 		return nil, err
 	}
 	return p.latest(ctx, peer, cert), nil
+}
+
+// Certificates returns the certificates that peer has had since the one that
+// is pinned, the current one last: each vouches for the next. Nobody is asked,
+// so that a certificate which Certificate would have to fetch is an error.
+func (p *Pins) Certificates(ctx context.Context, peer *gateway.Peer) ([]*gateway.Certificate, error) {
+	entry := p.entry(peer.Wwwroot)
+	if cert, _ := entry.state(); cert == nil && peer.Certificate == nil {
+		return nil, fmt.Errorf("the certificate of %s is not known yet", peer.Wwwroot)
+	}
+	cert, err := p.pinned(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
+	p.latest(ctx, peer, cert)
+	entry.mu.Lock()
+	defer entry.mu.Unlock()
+	return entry.trusted, nil
 }
 
 // pinned returns the certificate that trust in peer begins with: its

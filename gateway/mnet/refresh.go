@@ -72,6 +72,7 @@ func (p *Pins) load(ctx context.Context, peer *gateway.Peer, pinned *gateway.Cer
 		best, trusted = entry.chain, certs
 	}
 	entry.chain, entry.from, entry.latest = best, pinned.Fingerprint(), trusted[len(trusted)-1]
+	entry.trusted = trusted
 	return entry.latest
 }
 
@@ -175,7 +176,7 @@ func (e *pin) extend(pinned, from, to *gateway.Certificate, s step) (*chain, err
 		e.chain.Base = pinned.PEM()
 	}
 	e.chain.Steps = append(slices.Clip(e.chain.Steps), s)
-	e.latest = to
+	e.latest, e.trusted = to, append(slices.Clip(e.trusted), to)
 	kept := e.chain
 	return &kept, nil
 }
