@@ -25,6 +25,7 @@ func NewGuard(site gateway.Wwwroot, peers *gateway.Allowlist, aliases ...gateway
 	return &Guard{&Provider{
 		Options: Options{Site: site, Aliases: aliases, Peers: peers},
 		own:     gateway.OwnSite(site, aliases...),
+		names:   append([]gateway.Wwwroot{site}, aliases...),
 	}}
 }
 
