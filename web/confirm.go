@@ -22,7 +22,7 @@ var confirmTemplate = template.Must(template.New("confirm").Parse(confirmHTML))
 func writeConfirm(w http.ResponseWriter, r *http.Request, site gateway.Wwwroot, a idp.Answer) {
 	var page bytes.Buffer
 	err := confirmTemplate.Execute(&page, map[string]any{
-		"Host": a.Peer.Wwwroot.Host(), "Label": a.Peer.Name, "Name": a.Confirm.Name, "Days": int(idp.ConfirmedLife / (24 * time.Hour)),
+		"Host": a.Peer.Wwwroot.Host() + a.Peer.Wwwroot.Path(), "Label": a.Peer.Name, "Name": a.Confirm.Name, "Days": int(idp.ConfirmedLife / (24 * time.Hour)),
 		"Action": site.String() + idp.ConfirmPath, "Ticket": a.Confirm.Ticket, "Home": site.String(),
 		"Details": []detail{{"page", a.Target.URL()}, {"account", a.Username}, {"request", RequestID(r)}},
 		"Style":   template.CSS(style),
