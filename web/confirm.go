@@ -35,8 +35,8 @@ func writeConfirm(w http.ResponseWriter, r *http.Request, site gateway.Wwwroot, 
 	writePage(w, r, http.StatusOK, page.Bytes())
 }
 
-// formTime bounds what a form of ours may take to arrive.
-const formTime = 10 * time.Second
+// formTime bounds what a form of ours may take to arrive, and be answered.
+const formTime = time.Minute
 
 // confirm takes the answers of learners who were asked.
 func (h *Handler) confirm(site *Site) http.HandlerFunc {

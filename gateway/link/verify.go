@@ -18,7 +18,8 @@ type Verifier struct {
 
 	// Certificates returns those that a peer has had, the current one last.
 	// Refresh asks the peer for one that we do not know yet, and returns nil if
-	// there is none; it sees to it that nobody is asked too often.
+	// there is none; it sees to it that nobody is asked too often. Both are
+	// required.
 	Certificates func(context.Context, *gateway.Peer) ([]*gateway.Certificate, error)
 	Refresh      func(ctx context.Context, peer *gateway.Peer, known *gateway.Certificate) (*gateway.Certificate, error)
 
