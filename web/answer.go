@@ -12,7 +12,8 @@ import (
 )
 
 // answer turns what became of a jump into the response, one log line and the
-// metrics. step says where it came from: "jump", "return", "callback" or "alias".
+// metrics. step says where it came from: "jump", "return", "callback", "confirm"
+// or "alias".
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, step string, a idp.Answer, start time.Time) {
 	outcome := "login"
 	switch {
@@ -26,6 +27,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 			p, home = remoteOf(a.Home), a.Home.Wwwroot
 		}
 		writeProblem(w, r, p, home.String(), refusal(a))
+	case a.Confirm != nil:
+		outcome = "confirm"
+		writeConfirm(w, r, site.Wwwroot, a)
 	case a.Passed:
 		outcome = "passed"
 	case a.Location == "": // a HEAD: decided, not done
@@ -63,6 +67,15 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 		peer = a.Peer.Wwwroot.String()
 		attrs = append(attrs, slog.String("peer", peer), slog.String("wantsurl", printable(a.Wantsurl)))
 	}
+	if a.Origin != "" {
+		attrs = append(attrs, slog.String("origin", string(a.Origin)))
+	}
+	if a.Signature.Rule != "" {
+		attrs = append(attrs, slog.String("signature", string(a.Signature.Rule)))
+	}
+	if a.Signature.ID != "" {
+		attrs = append(attrs, slog.String("link", printable(a.Signature.ID)))
+	}
 	if a.Username != "" {
 		attrs = append(attrs, slog.String("user", a.Username))
 	}
@@ -83,6 +96,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	}
 	h.log.LogAttrs(r.Context(), level, "jump", attrs...)
 	h.metrics.jumps.WithLabelValues(site.Wwwroot.String(), peer, outcome, string(a.Rule)).Inc()
+	h.metrics.jumpOrigins.WithLabelValues(site.Wwwroot.String(), string(a.Origin), string(a.Signature.Rule)).Inc()
 	h.metrics.jumpSeconds.WithLabelValues(site.Wwwroot.String(), step).Observe(time.Since(start).Seconds())
 }
 

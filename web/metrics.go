@@ -10,6 +10,7 @@ type Metrics struct {
 	registry    *prometheus.Registry
 	requests    *prometheus.CounterVec
 	jumps       *prometheus.CounterVec
+	jumpOrigins *prometheus.CounterVec
 	jumpSeconds *prometheus.HistogramVec
 	calls       *prometheus.CounterVec
 	logouts     *prometheus.CounterVec
@@ -25,10 +26,14 @@ func NewMetrics(up func() bool) *Metrics {
 		}, []string{"site"}),
 		jumps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_jumps_total",
-			Help: "Jumps, by peer, outcome (landed, login, home, own, moved, passed, refused, head, error) and the rule that decided.",
+			Help: "Jumps, by peer, outcome (landed, login, confirm, home, own, moved, passed, refused, head, error) and the rule that decided.",
 		}, []string{"site", "peer", "outcome", "rule"}),
+		jumpOrigins: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_jump_origins_total",
+			Help: "Jumps, by where the click came from (same-origin, same-site, none, cross-site) and what the link's signature is (none for a link without one, ok, or a rule).",
+		}, []string{"site", "origin", "signature"}),
 		jumpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "jumpgate_jump_seconds", Help: "Time to decide a jump, by step (jump, return, callback, alias).",
+			Name: "jumpgate_jump_seconds", Help: "Time to decide a jump, by step (jump, return, callback, confirm, alias).",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"site", "step"}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -42,7 +47,7 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
 		}, []string{"site", "status"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpSeconds, m.calls, m.logouts, m.failures,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.calls, m.logouts, m.failures,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {
 				return 1

@@ -143,7 +143,8 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
 		Secrets: secrets(keys), Children: g.children, Call: caller.Call, Logout: homeLogout(s, state, asked), Touch: touch,
-		Behind: inner,
+		Behind:   inner,
+		Unsigned: s.Unsigned, Links: links(s, caller), Confirmations: func() [][32]byte { return keys.Secrets("confirmation") },
 	})
 	site := &web.Site{
 		Wwwroot: s.Wwwroot,

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
@@ -26,13 +27,16 @@ type policyPrintCommand struct {
 // policy is what decides about jumps of a site. It has no clock and no state:
 // the same configuration is printed the same, whatever the order of its peers.
 type policy struct {
-	Site    string       `json:"site"`
-	Aliases []string     `json:"aliases"`
-	Issuer  string       `json:"issuer"`
-	MNet    string       `json:"mnet"` // strict or off
-	Roam    accessDoc    `json:"roam"`
-	Peers   []policyPeer `json:"peers"`
-	Rules   []policyRule `json:"rules"`
+	Site    string    `json:"site"`
+	Aliases []string  `json:"aliases"`
+	Issuer  string    `json:"issuer"`
+	MNet    string    `json:"mnet"` // strict or off
+	Roam    accessDoc `json:"roam"`
+	// Of jumps that a foreign page may have begun, and of links.
+	UnsignedJumps string       `json:"unsigned_jumps"`
+	MaxLinkDays   int          `json:"max_link_days"`
+	Peers         []policyPeer `json:"peers"`
+	Rules         []policyRule `json:"rules"`
 }
 
 type policyPeer struct {
@@ -49,6 +53,7 @@ type policyPeer struct {
 	DenyPaths   []string  `json:"deny_paths"`
 	Roam        accessDoc `json:"roam"`
 	Access      accessDoc `json:"access"`
+	Signed      bool      `json:"require_signed"`
 	Export      []string  `json:"export"`
 	Fingerprint string    `json:"fingerprint"` // empty: the first one that is fetched over TLS is kept
 }
@@ -92,7 +97,7 @@ func (c policyPrintCommand) Run(t *terminal) error {
 func policyOf(s *config.Site) policy {
 	p := policy{
 		Site: s.Wwwroot.String(), Aliases: sortedNames(s.Aliases), Issuer: s.Issuer, MNet: "strict", Roam: accessOf(s.Roam),
-		Peers: []policyPeer{},
+		UnsignedJumps: string(s.Unsigned), MaxLinkDays: int(s.MaxLinkLife / (24 * time.Hour)), Peers: []policyPeer{},
 	}
 	if s.MNet.Off {
 		p.MNet = "off"
@@ -116,7 +121,7 @@ func policyPeerOf(p *gateway.Peer) policyPeer {
 		Wwwroot: p.Wwwroot.String(), Aliases: sortedNames(p.Aliases), Name: p.Label(), HostID: p.HostID,
 		Application: string(p.Application), Enabled: !p.Off, Expires: p.LastDay(),
 		Publish: sorted(p.Publish), Subscribe: sorted(p.Subscribe), AllowPaths: sorted(p.AllowPaths), DenyPaths: sorted(p.DenyPaths),
-		Roam: accessOf(p.Roam), Access: accessOf(p.Access), Export: []string{},
+		Roam: accessOf(p.Roam), Access: accessOf(p.Access), Signed: p.RequireSigned, Export: []string{},
 	}
 	for _, field := range gateway.ProfileFields {
 		if p.Exports(field) {
@@ -165,6 +170,8 @@ func (p policy) write(out io.Writer) {
 	row("issuer", p.Issuer)
 	row("mnet", p.MNet)
 	row("roam", p.Roam.String())
+	row("unsigned_jumps", p.UnsignedJumps)
+	row("max_link_life", strconv.Itoa(p.MaxLinkDays)+"d")
 	for _, peer := range p.Peers {
 		fmt.Fprintln(out)
 		row("peer", peer.Wwwroot)
@@ -176,12 +183,15 @@ func (p policy) write(out io.Writer) {
 			about = rule.About
 			fmt.Fprintf(out, "\nabout the %s\n", about)
 		}
-		fmt.Fprintf(out, "%-6s  %-18s  %s\n", rule.Decision, rule.Rule, rule.Meaning)
+		fmt.Fprintf(out, "%-6s  %-19s  %s\n", rule.Decision, rule.Rule, rule.Meaning)
 	}
 }
 
 func (d policyPeer) write(row func(name, text string)) {
-	enabled, end, id := "yes", "never", "none"
+	enabled, end, id, signed := "yes", "never", "none", "not required"
+	if d.Signed {
+		signed = "required"
+	}
 	if !d.Enabled {
 		enabled = "no"
 	}
@@ -203,6 +213,7 @@ func (d policyPeer) write(row func(name, text string)) {
 	row("  deny_paths", words(d.DenyPaths, "none"))
 	row("  roam", d.Roam.String())
 	row("  access", d.Access.String())
+	row("  signed", signed)
 	row("  export", words(d.Export, "nothing"))
 	row("  fingerprint", cmp.Or(d.Fingerprint, "of the first certificate that is fetched over TLS"))
 }

@@ -117,6 +117,13 @@ type Site struct {
 	// Roam says which local users may jump; each peer has a say too.
 	Roam gateway.Access
 
+	// Unsigned says what becomes of jumps that a foreign page may have begun,
+	// and whose links carry no good signature.
+	Unsigned gateway.Unsigned
+
+	// MaxLinkLife is how far ahead a signed link may expire, in whole days.
+	MaxLinkLife time.Duration
+
 	// Peers are the remote hosts that learners may jump to: those of the
 	// file in its order, then those of PeersDir by file name.
 	Peers *gateway.Allowlist
@@ -262,6 +269,7 @@ const (
 	DefaultSessionTimeout  = 8 * time.Hour // Moodle's own default
 	DefaultTimestampWindow = 5 * time.Minute
 	DefaultLoginSession    = time.Hour
+	DefaultMaxLinkLife     = 90 * day
 
 	DefaultPendingJumpsPerAddress = 1000 // a school behind one address
 	DefaultPendingJumpsPerSite    = 50000
@@ -273,5 +281,8 @@ const (
 	maxConfig   = 8 << 20 // of the file: 10,000 peers with everything filled in
 	maxFile     = 1 << 20 // of each file that it names
 	maxPeers    = 100000  // of one site
-	maxDuration = 30 * 24 * time.Hour
+	maxDuration = 30 * day
+	maxDays     = 400
 )
+
+const day = 24 * time.Hour
