@@ -26,6 +26,17 @@ func (o Origin) Foreign() bool {
 	return o != OriginOwn && o != OriginNear && o != OriginNone
 }
 
+// Navigation reports whether a request with these headers can be what the
+// learner looks at: not a script's, a picture's or a frame's, and not a page
+// fetched in advance.
+func Navigation(h http.Header) bool {
+	if h.Get("X-Requested-With") != "" || h.Get("Sec-Purpose") != "" || h.Get("Purpose") != "" {
+		return false
+	}
+	dest := h.Get("Sec-Fetch-Dest")
+	return dest == "" || dest == "document"
+}
+
 // OriginOf reads where a request came from off its headers: Sec-Fetch-Site,
 // which no page can forge, else Origin, else Referer, which are compared with
 // the names of the site. With nothing to go by it is cross-site.

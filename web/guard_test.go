@@ -61,8 +61,9 @@ func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 	}
 	g.Handler = web.NewHandler([]*web.Site{{
 		Wwwroot: site, Aliases: aliases, Peers: peers, Proxy: through, Guard: idp.NewGuard(site, peers, aliases...),
-		Homes: &sp.Homes{Site: site, Peers: peers, Now: time.Now},
-		RPC:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "rpc of "+r.Host+r.URL.Path) }),
+		Homes:    &sp.Homes{Site: site, Peers: peers, Now: time.Now},
+		Landings: landings(site, peers, source{}, nil, nil),
+		RPC:      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "rpc of "+r.Host+r.URL.Path) }),
 	}}, nil, log, g.metrics)
 	return g
 }

@@ -14,6 +14,7 @@ type Metrics struct {
 	jumpSeconds *prometheus.HistogramVec
 	calls       *prometheus.CounterVec
 	logouts     *prometheus.CounterVec
+	landings    *prometheus.CounterVec
 	failures    *prometheus.CounterVec
 }
 
@@ -43,11 +44,15 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_logouts_total",
 			Help: "Sessions that were to end, by peer (none for the one at home), cause and outcome.",
 		}, []string{"site", "peer", "cause", "outcome"}),
+		landings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_landings_total",
+			Help: "Learners of other homes who come here, by home, outcome (landed, same, asked, switched, stayed, failed, unsure, refused, head, error) and the rule that decided.",
+		}, []string{"site", "home", "outcome", "rule"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
 		}, []string{"site", "status"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.calls, m.logouts, m.failures,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.calls, m.logouts, m.landings, m.failures,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {
 				return 1

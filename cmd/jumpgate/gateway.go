@@ -121,7 +121,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	}
 	keys := known.Keyring
 	if s.Issuer == config.IssuerMoodle {
-		return g.guarded(s, trust, keys)
+		return g.guarded(s, state, trust, keys)
 	}
 	asked := moodleWeb(s, state, keys)
 	source, touch, err := g.source(c, s, asked)
@@ -153,6 +153,8 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Proxy:   behind,
 		IDP:     provider,
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
+
+		Landings: landings(s, state, keys, trust, source),
 	}
 	if s.MNet.Off {
 		return site, nil

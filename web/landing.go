@@ -1,0 +1,198 @@
+package web
+
+import (
+	"bytes"
+	_ "embed"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/moodle"
+	"jumpgate/sp"
+)
+
+//go:embed templates/landing.html
+var landingHTML string
+
+var landingTemplate = template.Must(template.New("landing").Parse(landingHTML))
+
+// land lets Moodle log those in who come from a home, and asks them first if
+// that would replace another account.
+func (h *Handler) land(site *Site) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		a := site.Landings.Arrive(r)
+		if a.Final() {
+			h.arrived(w, r, site, "land", a, start)
+			return
+		}
+		out := asking(r, site.Landings.Ask(a))
+		if a.Keeps() {
+			out.Header = r.Header.Clone()
+			out.Header["Cookie"] = moodle.WithoutSession(r.Header["Cookie"], site.Landings.Cookie)
+		}
+		site.Proxy.Serve(w, out, func(w http.ResponseWriter, _ *http.Request, res *http.Response) bool {
+			a := site.Landings.Judge(r, a, res)
+			passes := true
+			switch a.Outcome {
+			case sp.OutcomeLanded, sp.OutcomeSame:
+				site.Homes.Remember(res.Header, a.Home)
+			case sp.OutcomeFailed:
+			default:
+				passes = false
+			}
+			h.arrived(w, r, site, "land", a, start)
+			if !passes {
+				return true
+			}
+			if site.IDP != nil && site.IDP.Expects(r) {
+				return site.loginReturn(w, r, res)
+			}
+			return site.watch(w, r, res)
+		})
+	}
+}
+
+// switchAccount takes the answers of learners who were asked.
+func (h *Handler) switchAccount(site *Site) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		a := site.Landings.Switch(w, r)
+		if a.Outcome == sp.OutcomeSwitched {
+			// It is for others what it would have been if Moodle had answered.
+			answer := &http.Response{StatusCode: http.StatusSeeOther, Header: http.Header{"Set-Cookie": a.Cookies}}
+			site.Homes.Remember(answer.Header, a.Home)
+			site.watch(w, r, answer)
+			w.Header()["Set-Cookie"] = answer.Header["Set-Cookie"]
+		}
+		h.arrived(w, r, site, "switch", a, start)
+	}
+}
+
+// arrived turns what became of a landing into the response, unless Moodle's
+// passes, one log line and the metrics. step is "land" or "switch".
+func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, step string, a sp.Arrival, start time.Time) {
+	outcome, home := a.Outcome, site.Wwwroot.String()
+	switch {
+	case a.Refused:
+		outcome = "refused"
+		writeProblem(w, r, landingProblemOf(a.Rule), home, landingDetails(a))
+	case a.Outcome == sp.OutcomeUnsure:
+		writeProblem(w, r, unsure, home, landingDetails(a))
+	case a.Err != nil:
+		outcome = "error"
+		writeProblem(w, r, landingNotReady, home, nil)
+	case a.Question != nil:
+		writeQuestion(w, r, site.Wwwroot, a)
+	case a.Location != "":
+		if a.Err = h.redirect(w, r, site, http.StatusSeeOther, a.Location); a.Err != nil {
+			outcome = "error"
+		}
+	case a.Outcome == sp.OutcomeHead:
+		w.Header().Set("Cache-Control", "no-store")
+	}
+	level := slog.LevelInfo
+	if a.Err != nil {
+		level = slog.LevelError
+	}
+	peer := ""
+	attrs := []slog.Attr{
+		slog.String("site", site.Wwwroot.String()),
+		slog.String("request", RequestID(r)),
+		slog.String("client", h.trust.Client(r).String()),
+		slog.String("step", step),
+		slog.String("outcome", outcome),
+		slog.String("rule", string(a.Rule)),
+		slog.Duration("took", time.Since(start)),
+	}
+	if a.Home != nil {
+		peer = a.Home.Wwwroot.String()
+		attrs = append(attrs, slog.String("home", peer), slog.String("wantsurl", printable(a.Wantsurl)))
+	}
+	if a.Origin != "" {
+		attrs = append(attrs, slog.String("origin", string(a.Origin)))
+	}
+	if a.Username != "" {
+		attrs = append(attrs, slog.String("user", a.Username))
+	}
+	if a.Newcomer != "" {
+		attrs = append(attrs, slog.String("newcomer", printable(a.Newcomer)))
+	}
+	if a.OtherCookie != "" {
+		attrs = append(attrs, slog.String("hint", "the browser has the cookie "+printable(a.OtherCookie)+": is identity.cookie right?"))
+	}
+	if a.Err != nil {
+		attrs = append(attrs, slog.Any("error", a.Err))
+	}
+	h.log.LogAttrs(r.Context(), level, "landing", attrs...)
+	h.metrics.landings.WithLabelValues(site.Wwwroot.String(), peer, outcome, string(a.Rule)).Inc()
+}
+
+// landingDetails returns what helps an administrator to see why.
+func landingDetails(a sp.Arrival) []detail {
+	details := []detail{}
+	if a.Refused {
+		details = append(details, detail{"rule", string(a.Rule)})
+	}
+	if a.Home != nil {
+		details = append(details, detail{"home", a.Home.Wwwroot.String()})
+	}
+	return details
+}
+
+// writeQuestion asks a learner who is to be logged in. The form leads to us,
+// and from here below our wwwroot or, for a page of the home, there: browsers
+// apply form-action to the redirect too.
+func writeQuestion(w http.ResponseWriter, r *http.Request, site gateway.Wwwroot, a sp.Arrival) {
+	var page bytes.Buffer
+	err := landingTemplate.Execute(&page, map[string]any{
+		"Present": a.Question.Present, "Newcomer": a.Question.Newcomer, "Same": a.Question.Present == a.Question.Newcomer,
+		"From": a.Home.Wwwroot.Host() + a.Home.Wwwroot.Path(), "Site": site.Host() + site.Path(),
+		"Action": site.String() + sp.SwitchPath, "Ticket": a.Question.Ticket,
+		"Details": []detail{{"page", a.Target.URL()}, {"logged in", a.Username}, {"link's account", a.Newcomer}, {"request", RequestID(r)}},
+		"Style":   template.CSS(style),
+	})
+	if err != nil { // the template and its data are our own
+		panic(err)
+	}
+	forms := "'self'"
+	if a.Question.Form != "" {
+		forms += " " + a.Question.Form
+	}
+	w.Header().Set("Content-Security-Policy", contentPolicy(forms))
+	w.Header().Set("Referrer-Policy", "same-origin")
+	writePage(w, r, http.StatusOK, page.Bytes())
+}
+
+// landingProblems holds what a learner is told otherwise than about a jump.
+var landingProblems = map[gateway.Rule]problem{
+	gateway.RulePeerUnknown: {http.StatusForbidden, "We do not know where you come from",
+		"The link says that another site vouches for you. This site is not connected with it.", adviceAdmin},
+	gateway.RuleMNetOff: {http.StatusForbidden, "The way from other sites is closed",
+		"This site has switched off the connection to other sites.", adviceAdmin},
+	gateway.RulePeerOff: {http.StatusForbidden, "The way from your site is closed",
+		"This site has switched off the connection to the site that you come from.", adviceAdmin},
+	gateway.RulePeerExpired: {http.StatusForbidden, "The way from your site is closed",
+		"This site was connected with the site that you come from for a time, and that time is over.", adviceAdmin},
+	gateway.RuleNotNavigation: {http.StatusForbidden, "Please follow the link yourself",
+		"You are logged in here when you click on a link, not inside another page.", "Open the link in a window of its own."},
+}
+
+// landingProblemOf returns the page for a rule that refuses a landing.
+func landingProblemOf(rule gateway.Rule) problem {
+	if p, ok := landingProblems[rule]; ok {
+		return p
+	}
+	return problemOf(rule)
+}
+
+var (
+	landingNotReady = problem{http.StatusServiceUnavailable, "Not just now",
+		"We cannot log you in at the moment, because a part of this site does not answer.",
+		"Wait a minute, then follow the link again."}
+	unsure = problem{http.StatusServiceUnavailable, "Please log out first",
+		"You are logged in here, and we could not find out whether the link is for the same account. You are still logged in as before.",
+		"If you want to follow the link, log out here, then follow it again."}
+)
