@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -31,6 +32,8 @@ type guarded struct {
 	metrics *web.Metrics
 	moodle  http.HandlerFunc
 	seen    string // what reached Moodle
+
+	landings *sp.Landings
 }
 
 func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
@@ -59,10 +62,11 @@ func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
+	g.landings = landings(site, peers, accounts{adas: "Ada Lovelace", bobs: "Bob Builder"}, &once{}, func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") })
 	g.Handler = web.NewHandler([]*web.Site{{
 		Wwwroot: site, Aliases: aliases, Peers: peers, Proxy: through, Guard: idp.NewGuard(site, peers, aliases...),
-		Homes:    &sp.Homes{Site: site, Peers: peers, Now: time.Now},
-		Landings: landings(site, peers, source{}, nil, nil),
+		Homes:    &sp.Homes{Site: site, Peers: peers, Keys: func() [][32]byte { return make([][32]byte, 1) }, Now: time.Now},
+		Landings: g.landings,
 		RPC:      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "rpc of "+r.Host+r.URL.Path) }),
 	}}, nil, log, g.metrics)
 	return g
