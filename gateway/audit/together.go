@@ -36,7 +36,7 @@ func (v *Verified) Together(all []Verified, live bool) (remarks []string, err er
 	case v.Torn > 0:
 		return nil, &BadLine{v.Lines + 1, v.Size, fmt.Sprintf("%d bytes without a newline at the end, and none of the files tells of them", v.Torn)}
 	case v.Signed < v.Lines:
-		return nil, &BadLine{v.Signed + 1, 0, fmt.Sprintf("no checkpoint has signed lines %d to %d, and none of the files tells of them", v.Signed+1, v.Lines)}
+		return nil, &BadLine{v.Signed + 1, v.signedSize, fmt.Sprintf("no checkpoint has signed lines %d to %d, and none of the files tells of them", v.Signed+1, v.Lines)}
 	default:
 		remarks = append(remarks, "it was not closed: it is still written elsewhere, or its process was killed, or it was cut off after a checkpoint")
 	}

@@ -39,6 +39,8 @@ type Verified struct {
 	TornHash string // SHA-256 of those
 	Unclosed []Event
 	HeadLine int // the line whose hash was looked for; 0 if there is none
+
+	signedSize int64 // bytes of the lines up to the last signed one
 }
 
 // Verify reads a file, and checks every line with the one before it: its form,
@@ -72,7 +74,9 @@ func Verify(r io.Reader, key ed25519.PublicKey, head string) (Verified, error) {
 		if bad.Reason = c.check(line); bad.Reason != "" {
 			return c.v, bad
 		}
-		c.v.Size = lines.at
+		if c.v.Size = lines.at; c.v.Signed == c.v.Lines {
+			c.v.signedSize = lines.at
+		}
 	}
 }
 
