@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/mnet"
 )
 
@@ -95,7 +96,17 @@ func (c keyRotateCommand) Run(t *terminal) error {
 	if err := d.keys.Rotate(ctx); err != nil {
 		return keyHinted(err)
 	}
-	return sayKey(t.stdout, d.keys, before)
+	return d.changedKey(t.stdout, "key rotate", before)
+}
+
+// changedKey says which key counts now, and records it if it is another one.
+func (d *desk) changedKey(out io.Writer, command string, before *mnet.Key) error {
+	err := sayKey(out, d.keys, before)
+	now := d.keys.Current().Certificate().Fingerprint()
+	if err != nil || now == before.Certificate().Fingerprint() {
+		return err
+	}
+	return d.record(command, audit.Event{Detail: now.String() + " instead of " + before.Certificate().Fingerprint().String()})
 }
 
 func sayKey(out io.Writer, keys *mnet.Keyring, before *mnet.Key) error {
@@ -142,7 +153,7 @@ func (c keyImportCommand) Run(t *terminal) error {
 	if err := d.keys.Import(ctx, key); err != nil {
 		return keyHinted(err)
 	}
-	return sayKey(t.stdout, d.keys, before)
+	return d.changedKey(t.stdout, "key import", before)
 }
 
 func (c keyImportCommand) read(t *terminal, d *desk) (*mnet.Key, error) {
@@ -192,5 +203,8 @@ func (c keyExportCommand) Run(t *terminal) error {
 		return withHint(err, "name a file that does not exist yet")
 	}
 	_, err = f.Write(pem)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil || !c.Private {
+		return err
+	}
+	return d.record("key export --private", audit.Event{Detail: d.keys.Current().Certificate().Fingerprint().String()})
 }

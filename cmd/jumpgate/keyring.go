@@ -82,7 +82,9 @@ func (g *instance) openKeys(c *config.Config, s *config.Site, dir string, state 
 	if c.Redis.Embedded {
 		state = nil
 	}
-	keys, err := openKeys(keyOptions(s, dir, state, rand.Text()), g.log)
+	options := keyOptions(s, dir, state, rand.Text())
+	options.Changed = g.keyChanged(s)
+	keys, err := openKeys(options, g.log)
 	if err != nil {
 		return nil, err
 	}

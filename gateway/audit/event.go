@@ -226,3 +226,7 @@ func parseLine(line []byte) (Event, error) {
 	}
 	return e, nil
 }
+
+// Hash stands for a secret, such as a token, in an event: its SHA-256, in
+// hexadecimal digits.
+func Hash(secret string) string { return hashOf([]byte(secret)) }

@@ -17,7 +17,7 @@ import (
 
 // Options says where a trail is kept and how. Dir is required.
 type Options struct {
-	Dir        string // is made if it is not there; its parent is not
+	Dir        string // is made if it is not there
 	Always     bool   // Record waits until an event is on disk
 	Pseudonyms bool   // usernames are hidden
 	MaxSize    int64  // of a file in bytes, about; 0 for DefaultMaxSize
@@ -404,7 +404,7 @@ func makeDir(dir string) error {
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return nil
 	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	return ownAsDir(dir, filepath.Dir(dir))
