@@ -227,6 +227,9 @@ func parseLine(line []byte) (Event, error) {
 	return e, nil
 }
 
+// Parse reads a line, without its newline, that is written as a Trail writes it.
+func Parse(line []byte) (Event, error) { return parseLine(line) }
+
 // Hash stands for a secret, such as a token, in an event: its SHA-256, in
 // hexadecimal digits.
 func Hash(secret string) string { return hashOf([]byte(secret)) }

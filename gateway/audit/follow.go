@@ -16,7 +16,7 @@ const followEvery = 500 * time.Millisecond
 // onwards is set, with those that come, until ctx ends: those of one look in the
 // order of time.
 func Follow(ctx context.Context, dir string, f Filter, n int, onwards bool, each func(Event, []byte) error) error {
-	wants := f.wants()
+	wants := f.Wants
 	at := map[string]int64{} // how far each file was read
 	first := true
 	for {

@@ -15,26 +15,19 @@ type Filter struct {
 	Since, Until time.Time // from and before; zero for any time
 	Kind         Kind
 	User         string
+	Hidden       string // the pseudonym of User, where usernames were hidden once
 	Peer         string
 	Rule         string
 	Decision     string
 	Request      string
-
-	Pseudonyms *Pseudonyms // to find User where it is hidden; nil if it never was
 }
 
-// wants returns a function that tells whether an event is wanted.
-func (f Filter) wants() func(*Event) bool {
-	hidden := f.User
-	if f.Pseudonyms != nil {
-		hidden = f.Pseudonyms.Of(f.User)
-	}
+// Wants reports whether an event is wanted.
+func (f *Filter) Wants(e *Event) bool {
 	is := func(got, want string) bool { return want == "" || got == want }
-	return func(e *Event) bool {
-		return !e.Time.Before(f.Since) && (f.Until.IsZero() || e.Time.Before(f.Until)) &&
-			is(string(e.Kind), string(f.Kind)) && (is(e.User, f.User) || e.User == hidden) &&
-			is(e.Peer, f.Peer) && is(e.Rule, f.Rule) && is(e.Decision, f.Decision) && is(e.Request, f.Request)
-	}
+	return !e.Time.Before(f.Since) && (f.Until.IsZero() || e.Time.Before(f.Until)) &&
+		is(string(e.Kind), string(f.Kind)) && (is(e.User, f.User) || f.Hidden != "" && e.User == f.Hidden) &&
+		is(e.Peer, f.Peer) && is(e.Rule, f.Rule) && is(e.Decision, f.Decision) && is(e.Request, f.Request)
 }
 
 // Read calls each with the events in dir that are wanted, of all processes, in
@@ -47,7 +40,7 @@ func Read(dir string, f Filter, each func(Event, []byte) error, bad func(error))
 	if err != nil {
 		return err
 	}
-	wants := f.wants()
+	wants := f.Wants
 	for len(names) > 0 {
 		day := Day(names[0])
 		n := 1
@@ -126,9 +119,9 @@ func merge(names []string, wants func(*Event) bool, each func(Event, []byte) err
 	for len(all) > 0 {
 		s := all[0]
 		if s.file == nil { // from the start, since only its time is known
-			s.n = 0
 			if !s.next(bad) {
 				heap.Pop(&all)
+				s.close()
 				continue
 			}
 		}
@@ -157,7 +150,7 @@ func (s *source) next(bad func(error)) bool {
 			}
 			return false
 		}
-		s.file, s.in = f, newLineReader(f)
+		s.file, s.in, s.n = f, newLineReader(f), 0
 	}
 	for {
 		line, whole, err := s.in.next()

@@ -12,6 +12,7 @@ type KeyChange struct {
 
 // How a key comes to count.
 const (
+	KeyMade      = "made"      // of the site: its first one
 	KeyPinned    = "pinned"    // of a peer: fetched for the first time
 	KeyRefreshed = "refreshed" // of a peer: the one before vouches for it
 	KeyRotated   = "rotated"   // of the site: a new one, or one that an administrator has imported
