@@ -106,6 +106,7 @@ func (e *Event) cut() {
 	}{
 		{&e.Site, maxText}, {&e.Request, maxText}, {&e.Client, maxText}, {&e.Step, maxText}, {&e.User, maxText}, {&e.Peer, maxText},
 		{&e.Target, maxTarget}, {&e.Rule, maxText}, {&e.Outcome, maxText}, {&e.URL, maxURL}, {&e.Detail, maxDetail},
+		{&e.File, maxText}, {&e.After, maxText},
 	} {
 		if len(*f.text) > f.max {
 			*f.text = (*f.text)[:f.max]
