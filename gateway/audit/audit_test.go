@@ -61,7 +61,7 @@ func verifyAll(t testing.TB, dir string) ([]Verified, error) {
 		all = append(all, v)
 	}
 	for i := range all {
-		if _, err := all[i].Together(all, Live(names[i])); err != nil {
+		if _, err := (Together{Files: all, Whole: true}).Judge(i, Live(names[i])); err != nil {
 			return nil, fmt.Errorf("%s: %w", names[i], err)
 		}
 	}
