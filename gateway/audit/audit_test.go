@@ -303,6 +303,7 @@ func TestADirectoryThatCannotBeWrittenIsSaidOnceAndHeals(t *testing.T) {
 				dir := t.TempDir()
 				log := &logLines{}
 				trail := open(t, Options{Dir: dir, Always: always, Log: log.logger()})
+				synctest.Wait() // its goroutine rests, so that it may be tampered with
 				// A file that takes no more, and a directory that takes no other.
 				gone := dir + "-gone"
 				old := trail.writer.file
@@ -359,6 +360,7 @@ func TestAFileThatTakesNoMoreIsLeftAsItIs(t *testing.T) {
 		trail := open(t, Options{Dir: dir})
 		trail.Note(Event{Kind: KindDecision, Request: "before"})
 		time.Sleep(time.Second)
+		synctest.Wait() // its goroutine rests, so that it may be tampered with
 		old, name := trail.writer.file, filepath.Join(dir, trail.writer.name)
 		old.WriteString(`{"seq":3,"time":"20`)
 		full, err := os.Open(name) // which takes no writes
