@@ -64,6 +64,7 @@ type Arrival struct {
 	Outcome  string         // one of the constants; empty if refused, and before Moodle has answered
 	Err      error          // Redis or Moodle could not be asked
 
+	Token    string // as it came: for its hash alone
 	Username string // of who is logged in
 	Newcomer string // of whose account the landing is, if that was asked
 
@@ -107,7 +108,7 @@ func (l *Landings) Arrive(r *http.Request) Arrival {
 		return a.refuse(rule)
 	}
 	d := l.decide(landing)
-	a.landing, a.Rule, a.Home, a.Target, a.Wantsurl = landing, d.Rule, d.Peer, d.Target, landing.Wantsurl
+	a.landing, a.Rule, a.Home, a.Target, a.Wantsurl, a.Token = landing, d.Rule, d.Peer, d.Target, landing.Wantsurl, landing.Token
 	switch {
 	case !d.Allow:
 		return a.refuse(d.Rule)

@@ -39,6 +39,7 @@ type Question struct {
 type ticket struct {
 	ID       string          `json:"id"`
 	Home     gateway.Wwwroot `json:"home"`
+	Token    string          `json:"token"` // that brought it about, for the record
 	Username string          `json:"username"`
 	Wantsurl string          `json:"wantsurl"`
 	Remote   bool            `json:"remote,omitempty"`
@@ -59,7 +60,7 @@ func (l *Landings) ask(a Arrival, newcomer present, cookies []string) Arrival {
 	}
 	var text []byte
 	text, a.Err = json.Marshal(ticket{
-		ID: rand.Text(), Home: a.Home.Wwwroot, Username: newcomer.who.User.Username,
+		ID: rand.Text(), Home: a.Home.Wwwroot, Token: a.Token, Username: newcomer.who.User.Username,
 		Wantsurl: a.Wantsurl, Remote: a.landing.Remote, Cookies: cookies, Expires: l.Now().Add(switchLife),
 	})
 	if a.Err != nil {
@@ -113,7 +114,7 @@ func (l *Landings) Switch(w http.ResponseWriter, r *http.Request) Arrival {
 func (l *Landings) decided(r *http.Request, here present, t ticket, answer string) Arrival {
 	d := l.decide(gateway.Landing{IDP: t.Home.String(), Wantsurl: t.Wantsurl, Remote: t.Remote})
 	a := Arrival{
-		Rule: d.Rule, Home: d.Peer, Target: d.Target, Wantsurl: t.Wantsurl,
+		Rule: d.Rule, Home: d.Peer, Target: d.Target, Wantsurl: t.Wantsurl, Token: t.Token,
 		Username: here.who.User.Username, Newcomer: t.Username,
 	}
 	if !d.Allow {

@@ -32,8 +32,7 @@ type guarded struct {
 	metrics *web.Metrics
 	moodle  http.HandlerFunc
 	seen    string // what reached Moodle
-
-	landings *sp.Landings
+	site    *web.Site
 }
 
 func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
@@ -62,13 +61,13 @@ func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.landings = landings(site, peers, accounts{adas: "Ada Lovelace", bobs: "Bob Builder"}, &once{}, func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") })
-	g.Handler = web.NewHandler([]*web.Site{{
+	g.site = &web.Site{
 		Wwwroot: site, Aliases: aliases, Peers: peers, Proxy: through, Guard: idp.NewGuard(site, peers, aliases...),
 		Homes:    &sp.Homes{Site: site, Peers: peers, Keys: func() [][32]byte { return make([][32]byte, 1) }, Now: time.Now},
-		Landings: g.landings,
+		Landings: landings(site, peers, accounts{adas: "Ada Lovelace", bobs: "Bob Builder"}, &once{}, func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") }),
 		RPC:      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "rpc of "+r.Host+r.URL.Path) }),
-	}}, nil, log, g.metrics)
+	}
+	g.Handler = web.NewHandler([]*web.Site{g.site}, nil, log, g.metrics)
 	return g
 }
 

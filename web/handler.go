@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/proxy"
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
@@ -32,6 +33,7 @@ type Site struct {
 	Landings  *sp.Landings
 	RPC       http.Handler // the MNet endpoint; nil if MNet is switched off
 	PublicKey http.Handler // nil then too
+	Trail     *audit.Trail // of decisions; nil for none
 
 	ours        http.Handler
 	watch       proxy.Inspect // looks at what Moodle answers

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	_ "embed"
+	"errors"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -35,17 +36,11 @@ func (h *Handler) land(site *Site) http.HandlerFunc {
 		}
 		site.Proxy.Serve(w, out, func(w http.ResponseWriter, _ *http.Request, res *http.Response) bool {
 			a := site.Landings.Judge(r, a, res)
-			passes := true
-			switch a.Outcome {
-			case sp.OutcomeLanded, sp.OutcomeSame:
-				site.Homes.Remember(res.Header, a.Home)
-			case sp.OutcomeFailed:
-			default:
-				passes = false
-			}
-			h.arrived(w, r, site, "land", a, start)
-			if !passes {
+			if !h.arrived(w, r, site, "land", a, start) {
 				return true
+			}
+			if a.Outcome != sp.OutcomeFailed {
+				site.Homes.Remember(res.Header, a.Home)
 			}
 			if site.IDP != nil && site.IDP.Expects(r) {
 				return site.loginReturn(w, r, res)
@@ -59,40 +54,59 @@ func (h *Handler) land(site *Site) http.HandlerFunc {
 func (h *Handler) switchAccount(site *Site) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		a := site.Landings.Switch(w, r)
-		if a.Outcome == sp.OutcomeSwitched {
-			// It is for others what it would have been if Moodle had answered.
+		h.arrived(w, r, site, "switch", site.Landings.Switch(w, r), start)
+	}
+}
+
+// arrived turns what became of a landing into the response, one log line, one
+// event of the trail and the metrics. step is "land" or "switch". It reports
+// whether Moodle's own answer is to be passed on instead.
+//
+// The event comes first: what has to be recorded and cannot be is not done.
+func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, step string, a sp.Arrival, start time.Time) (passes bool) {
+	if a.Err == nil && a.Location != "" && !site.mayLead(a.Location, time.Now()) {
+		a.Err = errStray
+	}
+	outcome, home := a.Outcome, site.Wwwroot.String()
+	switch {
+	case a.Refused:
+		outcome = "refused"
+	case a.Err != nil && outcome != sp.OutcomeUnsure:
+		outcome = "error"
+	}
+	if err := site.Trail.Record(r.Context(), h.landingEvent(r, site, step, outcome, a, start)); err != nil {
+		a.Err, outcome = errors.Join(a.Err, err), "error"
+	}
+	switch {
+	case errors.Is(a.Err, errStray):
+		writeProblem(w, r, stray, home, nil)
+	case outcome == sp.OutcomeUnsure:
+		writeProblem(w, r, unsure, home, landingDetails(a))
+	case a.Err != nil:
+		writeProblem(w, r, landingNotReady, home, nil)
+	case a.Refused:
+		writeProblem(w, r, landingProblemOf(a.Rule), home, landingDetails(a))
+	case a.Question != nil:
+		writeQuestion(w, r, site.Wwwroot, a)
+	case a.Location != "":
+		if outcome == sp.OutcomeSwitched {
+			// It means to others what it would if Moodle had answered.
 			answer := &http.Response{StatusCode: http.StatusSeeOther, Header: http.Header{"Set-Cookie": a.Cookies}}
 			site.Homes.Remember(answer.Header, a.Home)
 			site.watch(w, r, answer)
 			w.Header()["Set-Cookie"] = answer.Header["Set-Cookie"]
 		}
-		h.arrived(w, r, site, "switch", a, start)
+		writeRedirect(w, http.StatusSeeOther, a.Location)
+	case outcome == sp.OutcomeHead:
+		w.Header().Set("Cache-Control", "no-store")
+	default:
+		passes = true
 	}
+	h.logLanding(r, site, step, outcome, a, start)
+	return passes
 }
 
-// arrived turns what became of a landing into the response, unless Moodle's
-// passes, one log line and the metrics. step is "land" or "switch".
-func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, step string, a sp.Arrival, start time.Time) {
-	outcome, home := a.Outcome, site.Wwwroot.String()
-	switch {
-	case a.Refused:
-		outcome = "refused"
-		writeProblem(w, r, landingProblemOf(a.Rule), home, landingDetails(a))
-	case a.Outcome == sp.OutcomeUnsure:
-		writeProblem(w, r, unsure, home, landingDetails(a))
-	case a.Err != nil:
-		outcome = "error"
-		writeProblem(w, r, landingNotReady, home, nil)
-	case a.Question != nil:
-		writeQuestion(w, r, site.Wwwroot, a)
-	case a.Location != "":
-		if a.Err = h.redirect(w, r, site, http.StatusSeeOther, a.Location); a.Err != nil {
-			outcome = "error"
-		}
-	case a.Outcome == sp.OutcomeHead:
-		w.Header().Set("Cache-Control", "no-store")
-	}
+func (h *Handler) logLanding(r *http.Request, site *Site, step, outcome string, a sp.Arrival, start time.Time) {
 	level := slog.LevelInfo
 	if a.Err != nil {
 		level = slog.LevelError

@@ -172,7 +172,7 @@ func TestThePageThatAsksWhoShallBeLoggedIn(t *testing.T) {
 
 func TestANameCannotWriteThePageThatAsksWhoShallBeLoggedIn(t *testing.T) {
 	g := newGuarded(t)
-	g.landings.Source = accounts{adas: "Ada Lovelace", bobs: `</bdi><script>alert(1)</script> "Stay`}
+	g.site.Landings.Source = accounts{adas: "Ada Lovelace", bobs: `</bdi><script>alert(1)</script> "Stay`}
 	g.logsIn(bobs)
 	page := g.as(adas, "GET", landHere+url.QueryEscape(`"><script>`), "").Body.String()
 	if strings.Contains(page, "<script") || !strings.Contains(page, "&lt;/bdi&gt;&lt;script&gt;") {

@@ -50,7 +50,7 @@ func (g *instance) guarded(s *config.Site, state *store.Site, trust proxy.Trust,
 			})
 		},
 		Addr:    trust.Client,
-		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics, g.trail),
 	}
 	return site, nil
 }
