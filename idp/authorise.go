@@ -3,6 +3,7 @@ package idp
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -32,6 +33,12 @@ func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Val
 	grant, err := p.Store.Redeem(ctx, call.Nonce, token, store.Redeemer{
 		Peer: call.Peer.Wwwroot, Aliases: call.Peer.Aliases, UserAgent: userAgent, Life: p.SessionTimeout,
 	})
+	if p.Redeemed != nil {
+		r := Redemption{Peer: call.Peer, Addr: call.Addr, Token: token, Username: grant.User.Username, Err: err}
+		if failed := p.Redeemed(ctx, r); failed != nil {
+			return nil, failed
+		}
+	}
 	switch {
 	case errors.Is(err, store.ErrReplayed):
 		return nil, mnet.ErrReplayed
@@ -52,6 +59,15 @@ func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Val
 		p.forgetFormer(ctx, call, grant)
 	}
 	return p.userStruct(call.Peer, grant.User, grant.Picture), nil
+}
+
+// Redemption is what became of a token that a peer has shown.
+type Redemption struct {
+	Peer     *gateway.Peer
+	Addr     netip.Addr
+	Token    string // a secret, even if it is burnt now
+	Username string // of whom it was made for; empty if Err is not nil
+	Err      error  // as of store.Site.Redeem
 }
 
 // formerTime bounds what a landing waits for a peer to forget the one before.

@@ -49,6 +49,10 @@ type Options struct {
 	Children *Children
 	Call     func(ctx context.Context, peer *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error)
 
+	// Redeemed is told what became of a token before the peer is. If it fails,
+	// the peer gets a fault. It may be nil.
+	Redeemed func(ctx context.Context, r Redemption) error
+
 	// Logout ends a session at home: moodle.Web's. Touch keeps sessions there
 	// alive; nil leaves that to Moodle.
 	Logout func(ctx context.Context, b moodle.Browser, userID int64) error

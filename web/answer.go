@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -11,37 +12,59 @@ import (
 	"jumpgate/idp"
 )
 
-// answer turns what became of a jump into the response, one log line and the
-// metrics. step says where it came from: "jump", "return", "callback" or "alias".
-func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, step string, a idp.Answer, start time.Time) {
-	outcome := "login"
+// answer turns what became of a jump into the response, one log line, one event
+// of the trail and the metrics. step says where it came from: "jump", "return",
+// "callback" or "alias". It reports false if there is nothing to answer: Moodle's
+// own answer is to be passed on.
+//
+// The event comes first: what has to be recorded and cannot be is not done.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, step string, a idp.Answer, start time.Time) bool {
+	if a.Err == nil && a.Location != "" && !site.mayLead(a.Location, time.Now()) {
+		a.Err = errStray
+	}
+	outcome := outcomeOf(a)
+	if err := site.Trail.Record(r.Context(), h.event(r, site, step, outcome, a, start)); err != nil {
+		a.Err, outcome = errors.Join(a.Err, err), "error"
+	}
 	switch {
 	case a.Err != nil:
-		outcome = "error"
 		writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
 	case a.Refused:
-		outcome = "refused"
 		p, home := problemOf(a.Rule).lacking(a.Lacking), site.Wwwroot
 		if a.Home != nil && a.Rule == gateway.RuleUserRemote {
 			p, home = remoteOf(a.Home), a.Home.Wwwroot
 		}
 		writeProblem(w, r, p, home.String(), refusal(a))
 	case a.Passed:
-		outcome = "passed"
 	case a.Location == "": // a HEAD: decided, not done
-		outcome = "head"
 		w.Header().Set("Cache-Control", "no-store")
 	default:
-		if a.Landing {
-			outcome = "landed"
-		} else if a.Outcome != "" {
-			outcome = a.Outcome
-		}
-		if err := h.redirect(w, r, site, http.StatusSeeOther, a.Location); err != nil {
-			outcome, a.Err = "error", err
-		}
+		writeRedirect(w, http.StatusSeeOther, a.Location)
 	}
+	h.logJump(r, site, step, outcome, a, start)
+	return outcome != "passed"
+}
 
+// outcomeOf says in a word what became of a jump.
+func outcomeOf(a idp.Answer) string {
+	switch {
+	case a.Err != nil:
+		return "error"
+	case a.Refused:
+		return "refused"
+	case a.Passed:
+		return "passed"
+	case a.Location == "":
+		return "head"
+	case a.Landing:
+		return "landed"
+	case a.Outcome != "":
+		return a.Outcome
+	}
+	return "login"
+}
+
+func (h *Handler) logJump(r *http.Request, site *Site, step, outcome string, a idp.Answer, start time.Time) {
 	level := slog.LevelInfo
 	switch {
 	case a.Err != nil:

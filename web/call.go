@@ -4,18 +4,22 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/mnet"
 )
 
 // ObserveCalls returns what an MNet server of site calls after each request:
-// it turns what became of it into one log line and the metrics. Strangers can
-// send any number of messages that are nobody's, so of those one a second is
-// logged for each reason; all are counted.
-func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics) func(context.Context, mnet.Event) {
+// it turns what became of it into one log line, the metrics and, if it was
+// refused or failed, an event of the trail. Strangers can send any number of
+// messages that are nobody's, so of those one a second is logged and recorded
+// for each reason; all are counted.
+func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics, trail *audit.Trail) func(context.Context, mnet.Event) {
 	strangers := &quiet{last: map[string]time.Time{}}
 	return func(ctx context.Context, e mnet.Event) {
 		// Only what is verified names a peer in the metrics: anybody can
@@ -34,7 +38,33 @@ func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics) func
 			return
 		}
 		log.LogAttrs(ctx, callLevel(e), "call", callAttrs(site, e)...)
+		switch e.Reason {
+		case mnet.ReasonOK, mnet.ReasonPassed, mnet.ReasonRelayed:
+		default:
+			trail.Note(callEvent(site, e))
+		}
 	}
+}
+
+func callEvent(site gateway.Wwwroot, e mnet.Event) audit.Event {
+	a := audit.Event{
+		Kind: audit.KindRPC, Site: site.String(), Client: e.Addr.String(), Step: printable(e.Method),
+		Decision: audit.Refuse, Rule: e.Reason, Latency: e.Duration.Microseconds(),
+	}
+	if e.Verified && e.Peer != nil {
+		a.Peer = e.Peer.Wwwroot.String()
+	} else {
+		a.Target = printable(e.Claimed) // whoever it was
+	}
+	if e.Fault != nil {
+		a.Outcome = "fault " + strconv.Itoa(e.Fault.Code)
+	} else if e.Status != http.StatusOK {
+		a.Outcome = strconv.Itoa(e.Status)
+	}
+	if e.Err != nil {
+		a.Detail = printable(e.Err.Error())
+	}
+	return a
 }
 
 func callLevel(e mnet.Event) slog.Level {

@@ -24,8 +24,7 @@ func (h *Handler) guardedJump(site *Site) http.HandlerFunc {
 					w.Header().Add("Set-Cookie", cookie)
 				}
 			}
-			h.answer(w, r, site, "jump", a, start)
-			return !a.Passed
+			return h.answer(w, r, site, "jump", a, start)
 		})
 	}
 }

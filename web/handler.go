@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/proxy"
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
@@ -31,6 +32,7 @@ type Site struct {
 	Homes     *sp.Homes
 	RPC       http.Handler // the MNet endpoint; nil if MNet is switched off
 	PublicKey http.Handler // nil then too
+	Trail     *audit.Trail // of decisions; nil for none
 
 	ours        http.Handler
 	watch       proxy.Inspect // looks at what Moodle answers
@@ -128,6 +130,7 @@ func (h *Handler) watch(site *Site) proxy.Inspect {
 	return func(_ http.ResponseWriter, r *http.Request, res *http.Response) bool {
 		if site.Homes.Lands(r) {
 			site.Homes.Remember(r, res)
+			h.landing(r, site, res)
 		}
 		if site.IDP != nil && site.IDP.Watches(r) {
 			if err := site.IDP.Watch(r, res); err != nil {

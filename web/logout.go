@@ -6,14 +6,16 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/idp"
 )
 
 // ObserveLogouts returns what is called for each session that was to end: it
-// turns what became of it into one log line and the metrics. While Redis is
+// turns what became of it into one log line, an event of the trail and the
+// metrics. While Redis is
 // down anybody's new session may be the end of another, so of those one line a
 // second is logged.
-func ObserveLogouts(log *slog.Logger, metrics *Metrics) func(idp.Logout) {
+func ObserveLogouts(log *slog.Logger, metrics *Metrics, trail *audit.Trail) func(idp.Logout) {
 	unknown := &quiet{last: map[string]time.Time{}}
 	return func(l idp.Logout) {
 		peer := ""
@@ -29,7 +31,21 @@ func ObserveLogouts(log *slog.Logger, metrics *Metrics) func(idp.Logout) {
 			level = slog.LevelInfo
 		}
 		log.LogAttrs(context.Background(), level, "logout", logoutAttrs(l)...)
+		trail.Note(logoutEvent(l))
 	}
+}
+
+func logoutEvent(l idp.Logout) audit.Event {
+	e := audit.Event{
+		Kind: audit.KindLogout, Site: l.Site.String(), Step: l.Cause, User: l.Username, Outcome: l.Outcome, Latency: l.Took.Microseconds(),
+	}
+	if l.At != (gateway.Wwwroot{}) {
+		e.Peer = l.At.String()
+	}
+	if l.Err != nil {
+		e.Detail = printable(l.Err.Error())
+	}
+	return e
 }
 
 func logoutAttrs(l idp.Logout) []slog.Attr {

@@ -58,7 +58,7 @@ func TestLogoutsAreLoggedAndCounted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log strings.Builder
 			metrics := web.NewMetrics(func() bool { return true })
-			observe := web.ObserveLogouts(slog.New(slog.NewTextHandler(&log, nil)), metrics)
+			observe := web.ObserveLogouts(slog.New(slog.NewTextHandler(&log, nil)), metrics, nil)
 			for range test.times {
 				observe(test.logout)
 			}

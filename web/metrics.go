@@ -3,6 +3,8 @@ package web
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"jumpgate/gateway/audit"
 )
 
 // Metrics are what the gateway counts, for Prometheus.
@@ -52,4 +54,23 @@ func NewMetrics(up func() bool) *Metrics {
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// WatchTrail adds what a trail counts.
+func (m *Metrics) WatchTrail(trail *audit.Trail) {
+	m.registry.MustRegister(
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "jumpgate_audit_events_total", Help: "Events written to the audit trail."}, func() float64 {
+			written, _ := trail.Counts()
+			return float64(written)
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "jumpgate_audit_lost_total", Help: "Events that could not be written to the audit trail."}, func() float64 {
+			_, lost := trail.Counts()
+			return float64(lost)
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_audit_up", Help: "1 while the audit trail can be written."}, func() float64 {
+			if trail.Broken() {
+				return 0
+			}
+			return 1
+		}))
 }

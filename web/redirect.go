@@ -24,22 +24,27 @@ func (site *Site) mayLead(location string, now time.Time) bool {
 		site.IDP != nil && site.IDP.LeadsToLogin(location)
 }
 
-// redirect is the one place where a redirect of ours is written. It has no
-// body: the address may hold a token, and what is not written cannot be
-// cached, saved or prefetched. An error means that it was answered with a page
-// instead.
+// redirect answers with a redirect that may lead where it leads. An error means
+// that it was answered with a page instead.
 func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, site *Site, status int, location string) error {
 	if !site.mayLead(location, time.Now()) {
 		writeProblem(w, r, stray, site.Wwwroot.String(), nil)
 		return errStray
 	}
+	writeRedirect(w, status, location)
+	return nil
+}
+
+// writeRedirect is the one place where a redirect of ours is written, after
+// mayLead. It has no body: the address may hold a token, and what is not
+// written cannot be cached, saved or prefetched.
+func writeRedirect(w http.ResponseWriter, status int, location string) {
 	header := w.Header()
 	header.Set("Location", location)
 	header.Set("Cache-Control", "no-store")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Content-Length", "0")
 	w.WriteHeader(status)
-	return nil
 }
 
 // aliasRedirect is redirect for the pages of a site's aliases.

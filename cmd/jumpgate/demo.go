@@ -122,7 +122,7 @@ func (d *demo) build(ctx context.Context, c demoCommand) error {
 		return err
 	}
 	conf := &config.Config{
-		Redis: &config.Redis{Embedded: true}, StateDir: c.StateDir, Sites: []*config.Site{home.site, forum.site},
+		Redis: &config.Redis{Embedded: true}, StateDir: c.StateDir, Audit: config.DefaultAudit(c.StateDir), Sites: []*config.Site{home.site, forum.site},
 	}
 	home.site.Identity.Redis, forum.site.Identity.Redis = conf.Redis, conf.Redis
 	if d.gateway, err = newInstance(ctx, conf, d.log); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/idp"
 )
 
@@ -27,7 +28,7 @@ type enrolCoursesCommand struct {
 
 // Run lists courses.
 func (c enrolCoursesCommand) Run(t *terminal) error {
-	return c.enrolments(t, c.Peer, func(ctx context.Context, e *idp.Enrolments, peer *gateway.Peer) error {
+	return c.enrolments(t, c.Peer, func(ctx context.Context, d *desk, e *idp.Enrolments, peer *gateway.Peer) error {
 		courses, err := e.Courses(ctx, peer)
 		if err != nil {
 			return err
@@ -47,7 +48,7 @@ type enrolListCommand struct {
 
 // Run lists enrolments, whoever made them.
 func (c enrolListCommand) Run(t *terminal) error {
-	return c.enrolments(t, c.Peer, func(ctx context.Context, e *idp.Enrolments, peer *gateway.Peer) error {
+	return c.enrolments(t, c.Peer, func(ctx context.Context, d *desk, e *idp.Enrolments, peer *gateway.Peer) error {
 		enrolments, err := e.CourseEnrolments(ctx, peer, int(c.Course))
 		if err != nil {
 			return err
@@ -80,12 +81,14 @@ func (c enrolAddCommand) Run(t *terminal) error {
 	if some, all := c.Firstname+c.Lastname+c.Email != "", c.Firstname != "" && c.Lastname != "" && c.Email != ""; some && !all {
 		return &usageError{"an account needs a first name, a last name and a mail address", "give --firstname, --lastname and --email, or none of them"}
 	}
-	return c.enrolments(t, c.Peer, func(ctx context.Context, e *idp.Enrolments, peer *gateway.Peer) error {
+	return c.enrolments(t, c.Peer, func(ctx context.Context, d *desk, e *idp.Enrolments, peer *gateway.Peer) error {
 		if err := e.Enrol(ctx, peer, user, int(c.Course)); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(t.stdout, "%s is enrolled in course %d of %s\n", shown(c.Username), c.Course, peer.Wwwroot)
-		return err
+		if _, err := fmt.Fprintf(t.stdout, "%s is enrolled in course %d of %s\n", shown(c.Username), c.Course, peer.Wwwroot); err != nil {
+			return err
+		}
+		return d.record("enrol add", audit.Event{User: c.Username, Peer: peer.Wwwroot.String(), Detail: fmt.Sprintf("course %d", c.Course)})
 	})
 }
 
@@ -98,19 +101,21 @@ type enrolRemoveCommand struct {
 
 // Run ends an enrolment.
 func (c enrolRemoveCommand) Run(t *terminal) error {
-	return c.enrolments(t, c.Peer, func(ctx context.Context, e *idp.Enrolments, peer *gateway.Peer) error {
+	return c.enrolments(t, c.Peer, func(ctx context.Context, d *desk, e *idp.Enrolments, peer *gateway.Peer) error {
 		if err := e.Unenrol(ctx, peer, c.Username, int(c.Course)); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(t.stdout, "%s is no longer enrolled in course %d of %s by MNet\n", shown(c.Username), c.Course, peer.Wwwroot)
-		return err
+		if _, err := fmt.Fprintf(t.stdout, "%s is no longer enrolled in course %d of %s by MNet\n", shown(c.Username), c.Course, peer.Wwwroot); err != nil {
+			return err
+		}
+		return d.record("enrol remove", audit.Event{User: c.Username, Peer: peer.Wwwroot.String(), Detail: fmt.Sprintf("course %d", c.Course)})
 	})
 }
 
 // enrolments runs f with what asks a peer.
-func (c callFlags) enrolments(t *terminal, name string, f func(context.Context, *idp.Enrolments, *gateway.Peer) error) error {
+func (c callFlags) enrolments(t *terminal, name string, f func(context.Context, *desk, *idp.Enrolments, *gateway.Peer) error) error {
 	return c.with(t, name, func(ctx context.Context, d *desk, peer *gateway.Peer) error {
-		err := f(ctx, &idp.Enrolments{Call: d.call}, peer)
+		err := f(ctx, d, &idp.Enrolments{Call: d.call}, peer)
 		if errors.Is(err, idp.ErrNotSubscribed) {
 			return withHint(err, "add "+gateway.ServiceMnetEnrol+" to the peer's subscribe: in the configuration")
 		}

@@ -31,7 +31,7 @@ var exits = map[string]struct{ by, test string }{
 	"idp/pending.go Provider.keepName": {"what Moodle sent: its own login page", "TestAWrongPasswordDoesNotLoseTheTabsJump"},
 
 	// Written.
-	"web/redirect.go Handler.redirect": {"Site.mayLead, whatever was decided", "TestAStrayRedirectIsStopped"},
+	"web/redirect.go writeRedirect": {"Site.mayLead, whatever was decided", "TestAStrayRedirectIsStopped"},
 }
 
 // TestEveryRedirectIsAccountedFor reads the program.

@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
@@ -29,6 +30,7 @@ type instance struct {
 	log     *slog.Logger
 	redis   *store.Redis
 	metrics *web.Metrics
+	trail   *audit.Trail
 	moodles []moodleRedis // Moodle's own ones
 
 	mu        sync.Mutex
@@ -53,9 +55,15 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	}
 	g := &instance{log: log, redis: opened, sites: map[gateway.Wwwroot]*standing{}, strangers: newStrangers()}
 	g.metrics = web.NewMetrics(opened.Up)
-	g.children = idp.NewChildren(web.ObserveLogouts(log, g.metrics), idp.KillPauses)
+	if g.trail, err = openTrail(c.Audit, trailToRedis(c, opened), log); err != nil {
+		opened.Close()
+		return nil, err
+	}
+	g.metrics.WatchTrail(g.trail)
+	g.children = idp.NewChildren(web.ObserveLogouts(log, g.metrics, g.trail), idp.KillPauses)
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
+	g.background.Go(func() { pruneTrail(g.ctx, c.Audit, g.trail, log) })
 	if c.Redis.Embedded {
 		log.Warn("redis is embedded: logins under way are lost when this process ends, and no second gateway can share them")
 	}
@@ -83,6 +91,9 @@ func (g *instance) close() {
 	for _, m := range g.moodles {
 		m.client.Close()
 	}
+	if err := g.trail.Close(); err != nil {
+		g.log.Error("the audit trail could not be closed", "error", err)
+	}
 	g.redis.Close()
 }
 
@@ -97,6 +108,7 @@ func (g *instance) load(c *config.Config) error {
 			return fmt.Errorf("site %s: %w", s.Wwwroot, err)
 		}
 		sites = append(sites, site)
+		site.Trail = g.trail
 		proxies = append(proxies, site.Proxy)
 	}
 	for _, p := range g.proxies {
@@ -134,7 +146,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	}
 	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
 	caller := newCaller(known.client, state, dir, g.log)
-	caller.Held, caller.Taken = g.held(s, state), g.taken(state)
+	caller.Held, caller.Taken, caller.Pins.Changed = g.held(s, state), g.taken(state), g.keyChanged(s)
 	provider := idp.New(idp.Options{
 		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Source: source, OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{
@@ -143,7 +155,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
 		Secrets: secrets(keys), Children: g.children, Call: caller.Call, Logout: homeLogout(s, state, asked), Touch: touch,
-		Behind: inner,
+		Behind: inner, Redeemed: web.ObserveRedemptions(s.Wwwroot, g.trail),
 	})
 	site := &web.Site{
 		Wwwroot: s.Wwwroot,
@@ -172,7 +184,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Pass: func(ctx context.Context, c *mnet.Call, message []byte) ([]byte, error) {
 			return inner.PassCall(ctx, keys.Current().Certificate(), c.Addr, message, mnet.MaxPassed)
 		},
-		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics, g.trail),
 	}
 	return site, nil
 }

@@ -47,7 +47,7 @@ func (g *instance) guarded(s *config.Site, trust proxy.Trust, keys *mnet.Keyring
 			})
 		},
 		Addr:    trust.Client,
-		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics),
+		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics, g.trail),
 	}
 	return site, nil
 }

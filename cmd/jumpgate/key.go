@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/mnet"
 )
 
@@ -95,7 +96,17 @@ func (c keyRotateCommand) Run(t *terminal) error {
 	if err := d.keys.Rotate(ctx); err != nil {
 		return keyHinted(err)
 	}
-	return sayKey(t, d.keys, before)
+	return d.changedKey(t, "key rotate", before)
+}
+
+// changedKey says which key counts now, and records it if it is another one.
+func (d *desk) changedKey(t *terminal, command string, before *mnet.Key) error {
+	err := sayKey(t, d.keys, before)
+	now := d.keys.Current().Certificate().Fingerprint()
+	if err != nil || now == before.Certificate().Fingerprint() {
+		return err
+	}
+	return d.record(command, audit.Event{Detail: now.String() + " instead of " + before.Certificate().Fingerprint().String()})
 }
 
 // sayKey tells what became of a change, once running gateways have taken it up:
@@ -150,7 +161,7 @@ func (c keyImportCommand) Run(t *terminal) error {
 	if err := d.keys.Import(ctx, key); err != nil {
 		return keyHinted(err)
 	}
-	return sayKey(t, d.keys, before)
+	return d.changedKey(t, "key import", before)
 }
 
 func (c keyImportCommand) read(t *terminal, d *desk) (*mnet.Key, error) {
@@ -200,5 +211,8 @@ func (c keyExportCommand) Run(t *terminal) error {
 		return withHint(err, "name a file that does not exist yet")
 	}
 	_, err = f.Write(pem)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil || !c.Private {
+		return err
+	}
+	return d.record("key export --private", audit.Event{Detail: d.keys.Current().Certificate().Fingerprint().String()})
 }

@@ -45,6 +45,9 @@ func openKeys(o mnet.KeyringOptions, log *slog.Logger) (*mnet.Keyring, error) {
 		return nil, withHint(err, "the state directory must be writable, and the keys in it readable by their owner alone")
 	case created:
 		log.Info("made an MNet key", "site", o.Site.String(), "fingerprint", keys.Current().Certificate().Fingerprint().String())
+		if o.Changed != nil {
+			o.Changed(mnet.KeyChange{Of: o.Site, To: keys.Current().Certificate().Fingerprint(), How: mnet.KeyMade})
+		}
 	case !keys.Current().Certificate().Names(o.Site):
 		log.Warn(formerKey, "site", o.Site.String())
 	}
@@ -92,7 +95,9 @@ func (g *instance) openSite(c *config.Config, s *config.Site, dir string, state 
 	if c.Redis.Embedded {
 		state = nil
 	}
-	keys, err := openKeys(keyOptions(s, dir, state, rand.Text()), g.log)
+	options := keyOptions(s, dir, state, rand.Text())
+	options.Changed = g.keyChanged(s)
+	keys, err := openKeys(options, g.log)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,11 +151,15 @@ func notFetched(context.Context, *gateway.Peer) (*gateway.Certificate, error) {
 
 // author says who writes a file, for the comments in it.
 func author(command string) string {
-	who := "an unknown account"
+	return fmt.Sprintf("%s UTC, jumpgate %s, run by %s", time.Now().UTC().Format("2006-01-02 15:04"), command, account())
+}
+
+// account names the account that runs a command.
+func account() string {
 	if u, err := user.Current(); err == nil {
-		who = fmt.Sprintf("%q", u.Username)
+		return strconv.Quote(u.Username)
 	}
-	return fmt.Sprintf("%s UTC, jumpgate %s, run by %s", time.Now().UTC().Format("2006-01-02 15:04"), command, who)
+	return "an unknown account"
 }
 
 // expiry tells when a certificate ends.

@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/store"
 )
@@ -250,8 +251,10 @@ func (a *addition) write(p *gateway.Peer) error {
 		return errors.Join(err, os.Remove(file)) // all of it would not load any more
 	}
 	a.settled(a.ctx, p.Wwwroot)
-	_, err = fmt.Fprintf(a.stdout, "wrote %s\nnext: %s\n", file, a.next)
-	return err
+	if _, err = fmt.Fprintf(a.stdout, "wrote %s\nnext: %s\n", file, a.next); err != nil {
+		return err
+	}
+	return a.record(a.command, audit.Event{Peer: p.Wwwroot.String(), Detail: p.Certificate.Fingerprint().String()})
 }
 
 // settled forgets what a site has asked for.

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/store"
 )
 
@@ -84,8 +85,10 @@ func (a *addition) refresh(peer *gateway.Peer) error {
 		return withHint(err, "run the command as an account that may write to "+a.site.PeersDir)
 	}
 	a.settled(a.ctx, peer.Wwwroot)
-	_, err = fmt.Fprintf(a.stdout, "wrote %s\n", file)
-	return err
+	if _, err = fmt.Fprintf(a.stdout, "wrote %s\n", file); err != nil {
+		return err
+	}
+	return a.record(a.command, audit.Event{Peer: peer.Wwwroot.String(), Detail: cert.Fingerprint().String()})
 }
 
 // restart lets trust in a peer begin anew: whatever its former certificates
@@ -130,8 +133,10 @@ func (c peerRemoveCommand) Run(t *terminal) error {
 	if err := os.Remove(file); err != nil {
 		return withHint(err, "run the command as an account that may write to "+d.site.PeersDir)
 	}
-	_, err = fmt.Fprintf(t.stdout, "removed %s\n", file)
-	return err
+	if _, err = fmt.Fprintf(t.stdout, "removed %s\n", file); err != nil {
+		return err
+	}
+	return d.record("peer remove", audit.Event{Peer: peer.Wwwroot.String()})
 }
 
 type peerAcceptCommand struct {

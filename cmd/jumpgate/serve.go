@@ -96,6 +96,7 @@ func (s *server) run(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	defer g.close()
+	g.configured(c, "started", nil)
 	s.current.Store(c)
 	s.handler.Store(g.handler)
 
@@ -181,9 +182,11 @@ func (s *server) reload(g *instance) {
 	}
 	if err != nil {
 		s.log.Error("the configuration was not reloaded: the old one stays in force", "error", err)
+		g.configured(s.current.Load(), "not reloaded", err)
 		return
 	}
 	warn(s.log, c)
+	g.configured(c, "reloaded", nil)
 	s.current.Store(c)
 	s.handler.Store(g.handler)
 	s.log.Info("the configuration was reloaded", "sites", len(c.Sites))
@@ -201,6 +204,7 @@ func (s *server) restartOnly(c *config.Config) error {
 		{"admin", c.Admin != old.Admin},
 		{"redis", !sameRedis(c.Redis, old.Redis)},
 		{"state_dir", c.StateDir != old.StateDir},
+		{"audit", c.Audit != old.Audit},
 		{"log", c.Log != old.Log},
 	} {
 		if field.changed {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
 )
@@ -142,7 +144,8 @@ func (c sessionEndCommand) Run(t *terminal) error {
 		return withHint(err, hintRedis)
 	}
 	slices.SortFunc(all, func(a, b idp.Logout) int { return strings.Compare(a.At.String(), b.At.String()) })
-	return c.print(t, all)
+	recorded := d.record("session end", audit.Event{User: c.User, Detail: fmt.Sprintf("%d sessions", len(all))})
+	return cmp.Or(recorded, c.print(t, all))
 }
 
 func (c sessionEndCommand) print(t *terminal, all []idp.Logout) error {

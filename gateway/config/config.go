@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"path/filepath"
 	"time"
 
 	"jumpgate/gateway"
@@ -47,6 +48,9 @@ type Config struct {
 	// Limits bound what strangers can make the gateway remember.
 	Limits Limits
 
+	// Audit says how the trail of decisions is kept.
+	Audit Audit
+
 	// Sites are the Moodles that the gateway fronts: at least one, no two
 	// with the same host, aliases included.
 	Sites []*Site
@@ -80,6 +84,23 @@ type Limits struct {
 	PendingJumpsPerAddress int // of one client address (of one /64, for IPv6)
 	PendingJumpsPerSite    int // of all clients together
 }
+
+// Audit says how the trail of decisions is kept. Without Dir there is none,
+// which no file can say.
+type Audit struct {
+	Dir           string // absolute
+	Always        bool   // who waits for a decision waits until it is on disk
+	HideUsernames bool   // under a secret
+	MaxSize       int64  // of a file, in bytes
+	Keep          time.Duration
+}
+
+// DefaultAudit is what a configuration that does not mention it has.
+func DefaultAudit(stateDir string) Audit {
+	return Audit{Dir: filepath.Join(stateDir, "audit"), MaxSize: DefaultAuditMiB << 20, Keep: DefaultAuditDays * day}
+}
+
+const day = 24 * time.Hour
 
 // Site is a Moodle that the gateway fronts.
 type Site struct {
@@ -262,6 +283,9 @@ const (
 	DefaultSessionTimeout  = 8 * time.Hour // Moodle's own default
 	DefaultTimestampWindow = 5 * time.Minute
 	DefaultLoginSession    = time.Hour
+
+	DefaultAuditMiB  = 64
+	DefaultAuditDays = 400
 
 	DefaultPendingJumpsPerAddress = 1000 // a school behind one address
 	DefaultPendingJumpsPerSite    = 50000

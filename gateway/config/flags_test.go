@@ -39,6 +39,7 @@ func TestFlagsAreEnoughForOneSite(t *testing.T) {
 		StateDir: filepath.Join(dir, "state"),
 		Log:      Log{Level: slog.LevelInfo, Format: "text"},
 		Limits:   Limits{PendingJumpsPerAddress: 1000, PendingJumpsPerSite: 10000},
+		Audit:    DefaultAudit(filepath.Join(dir, "state")),
 		Sites: []*Site{{
 			Wwwroot:         wwwroot(t, "https://idp.example.org"),
 			Upstream:        &url.URL{Scheme: "http", Host: "127.0.0.1:8081"},

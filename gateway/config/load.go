@@ -57,6 +57,7 @@ func (r *report) config(v *value, stateDir string) *Config {
 	if c.StateDir == "" {
 		c.StateDir = absolute(stateDir)
 	}
+	c.Audit = o.audit(c.StateDir)
 	if redis := o.get("redis"); redis != nil {
 		c.Redis, _ = r.redis(redis, `"redis"`)
 	}

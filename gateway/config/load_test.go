@@ -65,6 +65,7 @@ func TestWhatAFileLeavesOutHasADefault(t *testing.T) {
 		StateDir: "/var/lib/jumpgate",
 		Log:      Log{Level: slog.LevelInfo, Format: "text"},
 		Limits:   Limits{PendingJumpsPerAddress: 1000, PendingJumpsPerSite: 10000},
+		Audit:    Audit{Dir: "/var/lib/jumpgate/audit", MaxSize: 64 << 20, Keep: 400 * 24 * time.Hour},
 		Sites: []*Site{{
 			Wwwroot:         wwwroot(t, "https://idp.example.org"),
 			Upstream:        &url.URL{Scheme: "http", Host: "127.0.0.1:8081"},
@@ -103,6 +104,7 @@ trusted_proxies: [10.0.0.0/8, "2001:db8::/32", 192.0.2.1]
 state_dir: state
 log: {level: debug, format: json}
 limits: {pending_jumps_per_address: 7, pending_jumps_per_site: 70}
+audit: {dir: trail, fsync: always, usernames: hmac, max_size_mib: 1, keep_days: 30}
 sites:
   - wwwroot: HTTPS://IDP.example.org:443/moodle/
     aliases: [http://idp.example.org/moodle, https://old-idp.example.org]
@@ -222,6 +224,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 		StateDir: in("state"),
 		Log:      Log{Level: slog.LevelDebug, Format: "json"},
 		Limits:   Limits{PendingJumpsPerAddress: 7, PendingJumpsPerSite: 70},
+		Audit:    Audit{Dir: in("trail"), Always: true, HideUsernames: true, MaxSize: 1 << 20, Keep: 30 * 24 * time.Hour},
 		Sites: []*Site{{
 			Wwwroot:         wwwroot(t, "https://idp.example.org/moodle"),
 			Upstream:        &url.URL{Scheme: "https", Host: "moodle.internal"},

@@ -21,6 +21,7 @@ type fileDoc struct {
 	StateDir       string    `yaml:"state_dir"`
 	Log            logDoc    `yaml:"log"`
 	Limits         limitsDoc `yaml:"limits"`
+	Audit          auditDoc  `yaml:"audit"`
 	Sites          []siteDoc `yaml:"sites"`
 }
 
@@ -41,6 +42,14 @@ type logDoc struct {
 type limitsDoc struct {
 	PendingJumpsPerAddress int `yaml:"pending_jumps_per_address"`
 	PendingJumpsPerSite    int `yaml:"pending_jumps_per_site"`
+}
+
+type auditDoc struct {
+	Dir        string `yaml:"dir"`
+	Fsync      string `yaml:"fsync"`
+	Usernames  string `yaml:"usernames"`
+	MaxSizeMiB int64  `yaml:"max_size_mib"`
+	KeepDays   int64  `yaml:"keep_days"`
 }
 
 type redisDoc struct {
@@ -165,6 +174,7 @@ func Print(w io.Writer, c *Config) error {
 		StateDir: c.StateDir,
 		Log:      logDoc{Level: strings.ToLower(c.Log.Level.String()), Format: c.Log.Format},
 		Limits:   limitsDoc(c.Limits),
+		Audit:    c.Audit.doc(),
 	}
 	if c.TLS != nil {
 		doc.TLS = &tlsDoc{Certificate: c.TLS.CertificateFile, Key: c.TLS.KeyFile}

@@ -253,6 +253,9 @@ func (r *Keyring) Watch(ctx context.Context, rotate func() bool, log *slog.Logge
 		if now := r.Current(); !now.same(before) {
 			log.LogAttrs(ctx, slog.LevelInfo, "the MNet key of the site has changed", slog.String("site", r.Site.String()),
 				slog.String("from", before.certificate.Fingerprint().String()), slog.String("to", now.certificate.Fingerprint().String()))
+			if r.Changed != nil {
+				r.Changed(KeyChange{Of: r.Site, From: before.certificate.Fingerprint(), To: now.certificate.Fingerprint(), How: KeyRotated})
+			}
 		}
 		_, away := errors.AsType[*unreached](err)
 		switch {

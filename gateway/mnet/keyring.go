@@ -53,6 +53,7 @@ type KeyringOptions struct {
 	Secret   []byte            // under which a new key travels through Registry; nil for never
 	Gateway  string            // a name for this process that no other has; empty for one that only asks
 	Now      func() time.Time  // nil for time.Now
+	Changed  func(KeyChange)   // is told by Watch of the site's new keys; may be nil
 }
 
 const (

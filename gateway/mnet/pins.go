@@ -30,6 +30,8 @@ type Pins struct {
 
 	Chains Chains // where the gateways of the site share refreshes; nil for files alone
 
+	Changed func(KeyChange) // is told of certificates that count from now on; may be nil
+
 	mu   sync.Mutex
 	pins map[gateway.Wwwroot]*pin
 }
@@ -171,6 +173,7 @@ func (p *Pins) obtain(ctx context.Context, peer *gateway.Peer) (*gateway.Certifi
 	}
 	p.logger().InfoContext(ctx, "pinned the certificate of a peer",
 		"peer", peer.Wwwroot.String(), "fingerprint", cert.Fingerprint().String(), "file", file)
+	p.changedTo(KeyChange{Of: peer.Wwwroot, To: cert.Fingerprint(), How: KeyPinned})
 	return cert, nil
 }
 

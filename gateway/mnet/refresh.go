@@ -166,6 +166,7 @@ func (p *Pins) accept(ctx context.Context, peer *gateway.Peer, fault *Fault) (*g
 	}
 	p.logger().InfoContext(ctx, "a peer has changed its key, and the one before vouches for it", "peer", peer.Wwwroot.String(),
 		"from", latest.Fingerprint().String(), "to", offered.Fingerprint().String())
+	p.changedTo(KeyChange{Of: peer.Wwwroot, From: latest.Fingerprint(), To: offered.Fingerprint(), How: KeyRefreshed})
 	p.keep(ctx, peer, *kept)
 	return offered, nil
 }

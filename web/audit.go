@@ -1,0 +1,106 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
+	"jumpgate/gateway/store"
+	"jumpgate/idp"
+)
+
+// event returns what the trail keeps of a jump. It holds no token, and nothing
+// else by which somebody could go on in the learner's place.
+func (h *Handler) event(r *http.Request, site *Site, step, outcome string, a idp.Answer, start time.Time) audit.Event {
+	e := audit.Event{
+		Kind: audit.KindDecision, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(), Step: step,
+		User: a.Username, Target: printable(asked(r, step, a)), Decision: audit.Allow, Rule: string(a.Rule), Outcome: outcome,
+		Issuer: "gateway", Latency: time.Since(start).Microseconds(),
+	}
+	if site.Guard != nil {
+		e.Issuer = "moodle"
+	}
+	if a.Peer != nil {
+		e.Peer = a.Peer.Wwwroot.String()
+	}
+	switch {
+	case a.Err != nil:
+		e.Decision, e.Detail = audit.Failed, printable(a.Err.Error())
+	case a.Refused:
+		e.Decision = audit.Refuse
+	default:
+		e.URL, e.Token = emitted(a)
+	}
+	if a.Moodle != "" {
+		e.Detail = printable(a.Moodle)
+	} else if a.Cause != nil {
+		e.Detail = printable(a.Cause.Error())
+	}
+	return e
+}
+
+// asked returns what a jump asked for: the page, or all that the link says if
+// that names no peer of ours. What comes back from a login is no link, but a
+// secret.
+func asked(r *http.Request, step string, a idp.Answer) string {
+	if a.Peer == nil && (step == "jump" || step == "alias") {
+		return "?" + r.URL.RawQuery
+	}
+	return a.Wantsurl
+}
+
+// emitted returns where the browser is sent, and the hash of the token there,
+// which stands in its place. The address of a login page is named without the
+// query, which names the pending jump.
+func emitted(a idp.Answer) (url, token string) {
+	if !a.Landing {
+		if a.Outcome == "" {
+			url, _, _ = strings.Cut(a.Location, "?")
+			return url, ""
+		}
+		return a.Location, ""
+	}
+	before, rest, _ := strings.Cut(a.Location, "token=")
+	token, rest, _ = strings.Cut(rest, "&")
+	token = audit.Hash(token)
+	return before + "token=sha256:" + token + "&" + rest, token
+}
+
+// landing records what our own Moodle answers to a learner who comes from a
+// peer.
+func (h *Handler) landing(r *http.Request, site *Site, res *http.Response) {
+	e := audit.Event{
+		Kind: audit.KindLanding, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(), Outcome: res.Status,
+	}
+	query := r.URL.Query()
+	if peer := site.Homes.Peers.Find(query.Get("idp")); peer != nil {
+		e.Peer = peer.Wwwroot.String()
+	}
+	e.Target = printable(query.Get("wantsurl"))
+	if token := query.Get("token"); token != "" {
+		e.Token = audit.Hash(token)
+	}
+	site.Trail.Note(e)
+}
+
+// ObserveRedemptions returns what an identity provider calls for each token that
+// a peer shows: it records that before the peer learns anything.
+func ObserveRedemptions(site gateway.Wwwroot, trail *audit.Trail) func(context.Context, idp.Redemption) error {
+	return func(ctx context.Context, r idp.Redemption) error {
+		e := audit.Event{
+			Kind: audit.KindRedemption, Site: site.String(), Client: r.Addr.String(), Peer: r.Peer.Wwwroot.String(),
+			User: r.Username, Decision: audit.Allow, Token: audit.Hash(r.Token),
+		}
+		if r.Err != nil {
+			e.Decision, e.Detail = audit.Refuse, printable(r.Err.Error())
+		}
+		if errors.Is(r.Err, store.ErrUnavailable) {
+			e.Decision = audit.Failed
+		}
+		return trail.Record(ctx, e)
+	}
+}
