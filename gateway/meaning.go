@@ -44,6 +44,9 @@ var meanings = []RuleMeaning{
 	{RulePeerGrant, AboutRequest, false, "the peer is not granted sign-on: it needs publish sso_idp and subscribe sso_sp"},
 	{RuleNotNavigation, AboutRequest, false, "a picture, frame, script or prefetch asks, not a learner"},
 	{RuleTooMany, AboutRequest, false, "more jumps wait for a login than an address or the site may have"},
+	{RuleRateUser, AboutRequest, false, "the learner has jumped more often than jumps_per_user lets them"},
+	{RuleRateAddress, AboutRequest, false, "more jumps come from the address than jumps_per_address lets through"},
+	{RuleRatePeer, AboutRequest, false, "more jumps go to the peer than its rate, or jumps_per_peer, lets through"},
 	{RuleUpstreamLocation, AboutRequest, false, "guard mode: the Moodle behind sends its learner somewhere else than was decided"},
 	{RuleOK, AboutRequest, true, "nothing about the request forbids it"},
 

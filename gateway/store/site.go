@@ -38,6 +38,8 @@ const (
 	kindKey     = "key:"     // + agreed, gateways, sealed: the MNet key of the site
 	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
 	kindLogin   = "login:"   // + hash of the cookie's value: a Login
+	// Limits have the rules that refuse as their kinds: "rate-user:" + username,
+	// "rate-address:" + network, "rate-peer:" + wwwroot: see rate.lua.
 )
 
 const endedUser = "user:" // which no hash begins with
