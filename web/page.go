@@ -44,18 +44,17 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p problem, home string
 	if err != nil { // the template and its data are our own
 		panic(err)
 	}
+	guardPage(h)
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(page.Len()))
-	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", contentPolicy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
 	switch p.Status {
 	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
 		h.Set("Retry-After", "30")
 	case http.StatusTooManyRequests:
-		h.Set("Retry-After", "300")
+		if h.Get("Retry-After") == "" {
+			h.Set("Retry-After", "300")
+		}
 	}
 	w.WriteHeader(p.Status)
 	if r.Method != http.MethodHead {
