@@ -50,6 +50,7 @@ type setting struct {
 	token    string // of the home's web services
 	issuer   string // if not empty, the home has MNet, and the gateway its key
 	peers    string // YAML of a further peer, in one line
+	limits   string // YAML of the limits mapping; empty: the defaults
 }
 
 // newFederation starts a federation and ends it with the test.
@@ -150,6 +151,7 @@ func (f *federation) configure(s setting, behind, certificate string, key *mnet.
 admin: {listen: "off"}
 redis: %s
 state_dir: state
+limits: %s
 sites:
   - wwwroot: %s
     upstream: http://127.0.0.1:%s
@@ -157,7 +159,7 @@ sites:
 %s    peers:
       - {wwwroot: %q, hostid: 5, certificate: forum.pem}
       %s
-`, cmp.Or(s.redis, "embedded"), f.IDP, behind, s.identity, issuer, f.SP, s.peers))
+`, cmp.Or(s.redis, "embedded"), cmp.Or(s.limits, "{}"), f.IDP, behind, s.identity, issuer, f.SP, s.peers))
 	var err error
 	if f.config, err = config.Load(file); err != nil {
 		f.t.Fatal(err)

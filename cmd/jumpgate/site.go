@@ -47,6 +47,11 @@ func secrets(keys *mnet.Keyring) idp.Secrets {
 	return func() [][32]byte { return keys.Secrets("moodle session") }
 }
 
+// rates returns how often learners may jump.
+func rates(l config.Limits) idp.Rates {
+	return idp.Rates{User: l.JumpsPerUser, Address: l.JumpsPerAddress, Peer: l.JumpsPerPeer}
+}
+
 // openID returns the OpenID provider where the accounts of a site are, or nil.
 func openID(s *config.Site) *idp.OpenID {
 	p := s.Identity.OpenID
