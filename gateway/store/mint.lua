@@ -1,9 +1,6 @@
 -- Keeps a token. Answers {1}, or {0, the limit that refuses, for how long (µs)}.
 -- KEYS: 1 token, then limits
 -- ARGV: 1 now (µs), 2 token record, 3 its life (ms), then what charge wants
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  return { 1 } -- tokens are never made twice: the answer to our first try was lost
-end
 local which, wait = charge(tonumber(ARGV[1]), 2, 4)
 if which > 0 then
   return { 0, which, wait }

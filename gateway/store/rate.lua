@@ -21,7 +21,7 @@ local function charge(now, first, arg)
   end
   for i = 1, #due do
     local next = due[i] + tonumber(ARGV[arg + 2 * i - 2])
-    redis.call('SET', KEYS[first + i - 1], string.format('%.0f', next), 'PX', string.format('%.0f', math.ceil((next - now) / 1000)))
+    redis.call('SET', KEYS[first + i - 1], next, 'PX', math.ceil((next - now) / 1000))
   end
   return 0
 end

@@ -273,17 +273,6 @@ func TestTheLargestRatesAreCountedExactly(t *testing.T) {
 	})
 }
 
-func TestARetriedMintIsChargedOnce(t *testing.T) {
-	eachRedis(t, func(t *testing.T, f fixture) {
-		for i := range 3 {
-			keys, args := f.charged([]string{f.tokenKey("t")}, []any{micros(f.clock.now()), "record", 60000}, []Charge{PerUser("ada", hourly(1))})
-			if won, err := verdict(scriptMint.Run(t.Context(), f.r.client, keys, args...), nil); err != nil || won != 1 {
-				t.Fatal(i, won, err)
-			}
-		}
-	})
-}
-
 func TestWhatIsNoTimeCountsAsNothingCharged(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
 		if err := f.r.client.Set(t.Context(), f.key("rate-user:", "ada"), "nonsense", 0).Err(); err != nil {

@@ -5,10 +5,9 @@
 --       2 session to begin, 3 sessions of the site, 4 those of the client's address,
 --       then limits, which a new jump is charged to
 -- ARGV: 1 now (µs), 2 when the session ends (µs), 3 its life (ms), 4 jumps kept,
---       5 cap per site, 6 cap per address, 7 number of fields to set, 8 field of
---       a new jump or nothing, 9 and 10 what charge wants for one limit or
---       nothing, then name and value of each field, then the names of fields to
---       remove
+--       5 cap per site, 6 cap per address, 7 number of fields to set, then what
+--       charge wants, then name and value of each field, then the names of fields
+--       to remove
 local now = tonumber(ARGV[1])
 local session, used = KEYS[1], 1
 if redis.call('EXISTS', session) == 0 then
@@ -26,15 +25,13 @@ if redis.call('EXISTS', session) == 0 then
   end
 end
 
--- A field that is there already: the answer to our first try was lost.
-if ARGV[8] ~= '' and redis.call('HEXISTS', session, ARGV[8]) == 0 then
-  local which, wait = charge(now, 5, 9)
-  if which > 0 then
-    return { 0, which, wait }
-  end
+local which, wait = charge(now, 5, 8)
+if which > 0 then
+  return { 0, which, wait }
 end
 
-local first, last = 11, 10 + 2 * tonumber(ARGV[7])
+local first = 8 + 2 * (#KEYS - 4)
+local last = first - 1 + 2 * tonumber(ARGV[7])
 for i = first, last, 2 do
   redis.call('HSET', session, ARGV[i], ARGV[i + 1])
 end

@@ -9,8 +9,8 @@ import (
 
 // The scripts are called by their hash; Run sends the text only to a Redis
 // that does not know it yet. Each but redeem may run twice for one call, when
-// the first answer was lost, and then answers the same; only spend charges
-// twice then.
+// the first answer was lost, and then answers the same, but for limits: a jump
+// counts twice then.
 var (
 	//go:embed rate.lua
 	rateLua string // a function for those that follow

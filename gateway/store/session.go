@@ -158,14 +158,10 @@ func (st *Sessions) write(r *http.Request, session *sessions.Session, changes ch
 		st.limits.PerSite, st.limits.PerAddress, len(changes.set) / 2,
 	}
 	var charges []Charge
-	if changes.planted != "" {
+	if changes.planted {
 		charges = limiting([]Charge{PerAddress(st.address(r), st.limits.Jumps)})
 	}
-	if len(charges) > 0 {
-		keys, args = st.site.charged(keys, append(args, changes.planted), charges)
-	} else {
-		args = append(args, "", 0, 0)
-	}
+	keys, args = st.site.charged(keys, args, charges)
 	args = append(append(args, changes.set...), changes.removed...)
 	used, err := verdict(scriptSave.Run(r.Context(), st.site.r.client, keys, args...), charges)
 	switch {
@@ -241,7 +237,7 @@ type changes struct {
 	set     []any // name, value, name, value, …
 	removed []any // names
 	now     map[string]string
-	planted string // the name of a new jump
+	planted bool // a jump
 }
 
 // diff compares the session's values with the fields as they were read.
@@ -264,7 +260,7 @@ func diff(session *sessions.Session) (changes, error) {
 		if old, had := read[field]; !had || old != text {
 			c.set = append(c.set, field, text)
 			if strings.HasPrefix(field, fieldJump) {
-				c.planted = field
+				c.planted = true
 			}
 		}
 	}

@@ -360,8 +360,8 @@ func TestSaveRepeatedAfterALostAnswerBeginsOneSession(t *testing.T) {
 		fresh := f.sessionKey(random(40))
 		for range 2 {
 			keys, args := f.charged([]string{f.sessionKey("dead"), fresh, f.key(kindNew, ""), f.key(kindNewFrom, "x")},
-				[]any{micros(f.clock.now()), micros(f.clock.now().Add(time.Hour)), 3600000, 16, 1, 1, 1, "jump:k"},
-				[]Charge{PerAddress(netip.MustParseAddr("192.0.2.1"), hourly(1))})
+				[]any{micros(f.clock.now()), micros(f.clock.now().Add(time.Hour)), 3600000, 16, 1, 1, 1},
+				[]Charge{PerAddress(netip.MustParseAddr("192.0.2.1"), hourly(2))})
 			used, err := verdict(scriptSave.Run(t.Context(), f.r.client, keys, append(args, "jump:k", "9999999999999999 v")...), nil)
 			if err != nil || used != 2 {
 				t.Fatalf("answer %d, %v", used, err)
