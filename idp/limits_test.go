@@ -202,7 +202,6 @@ func TestAGuardLimitsWhatMoodleCarriesOut(t *testing.T) {
 	}
 
 	h.redis.Close()
-	before = h.trips.n.Load()
 	if a, target := jump("GET", "hostid=3&wantsurl=/x"); a.Err == nil || a.Refused || target != "" {
 		t.Errorf("without Redis: %+v, %q", a, target)
 	}

@@ -287,6 +287,56 @@ func TestWhatIsNoTimeCountsAsNothingCharged(t *testing.T) {
 	})
 }
 
+// Nobody is shut out for what was charged under a larger limit, or by a gateway
+// whose clock is ahead, and the limit holds from then on.
+func TestALimitThatBecomesSmallerHoldsAtOnce(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		small := PerUser("ada", gateway.Rate{N: 60, Per: time.Minute, Burst: 2})
+		for name, before := range map[string]func(){
+			"a larger limit": func() {
+				for range 50 {
+					if err := f.Spend(t.Context(), PerUser("ada", hourly(100))); err != nil {
+						t.Fatal(err)
+					}
+				}
+			},
+			"another clock": func() {
+				f.clock.advance(10 * time.Minute)
+				if err := f.Spend(t.Context(), small); err != nil {
+					t.Fatal(err)
+				}
+				f.clock.advance(-10 * time.Minute)
+			},
+		} {
+			before()
+			if err := f.Spend(t.Context(), small); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if rule, after := refusal(t, f.Spend(t.Context(), small)); rule == "" || after > time.Second {
+				t.Errorf("%s, and then: %q, %s", name, rule, after)
+			}
+			f.r.client.Del(t.Context(), f.key("rate-user:", "ada"))
+		}
+	})
+}
+
+func TestClocksThatDifferALittleLetNobodyThrough(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		still := time.Now()
+		f.r.now = func() time.Time { return still }
+		per, through := PerUser("ada", gateway.Rate{N: 60, Per: time.Minute, Burst: 3}), 0
+		for i := range 20 { // by turns at two gateways
+			still = still.Add(time.Duration(1-2*(i%2)) * 500 * time.Millisecond)
+			if rule, _ := refusal(t, f.Spend(t.Context(), per)); rule == "" {
+				through++
+			}
+		}
+		if through != 3 {
+			t.Errorf("%d got through", through)
+		}
+	})
+}
+
 // Sites count for themselves, and whoever holds a name cannot take it for
 // another's limit.
 func TestLimitsDoNotMeet(t *testing.T) {
