@@ -52,8 +52,11 @@ var meanings = []RuleMeaning{
 	{RuleSignatureTooLong, AboutRequest, false, "the signed link is good for longer than max_link_life"},
 	{RuleSignatureRevoked, AboutRequest, false, "the signed link was taken back (jumpgate link revoke)"},
 	{RuleConfirmOver, AboutRequest, false, "the page that asked the learner is too old, or of another session"},
-	{RuleConfirmForeign, AboutRequest, false, "another site answered for the learner who was asked"},
+	{RuleFormForeign, AboutRequest, false, "another site filled in a form of ours, such as the question to a learner"},
 	{RuleTooMany, AboutRequest, false, "more jumps wait for a login than an address or the site may have"},
+	{RuleRateUser, AboutRequest, false, "the learner has jumped more often than jumps_per_user lets them"},
+	{RuleRateAddress, AboutRequest, false, "more jumps come from the address than jumps_per_address lets through"},
+	{RuleRatePeer, AboutRequest, false, "more jumps go to the peer than its rate, or jumps_per_peer, lets through"},
 	{RuleUpstreamLocation, AboutRequest, false, "guard mode: the Moodle behind sends its learner somewhere else than was decided"},
 	{RuleOK, AboutRequest, true, "nothing about the request forbids it"},
 

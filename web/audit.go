@@ -21,6 +21,9 @@ func (h *Handler) event(r *http.Request, site *Site, step, outcome string, a idp
 		User: a.Username, Target: printable(asked(r, step, a)), Decision: audit.Allow, Rule: string(a.Rule), Outcome: outcome,
 		Issuer: "gateway", Latency: time.Since(start).Microseconds(),
 	}
+	if a.Probe() {
+		e.Kind = audit.KindProbe
+	}
 	if site.Guard != nil {
 		e.Issuer = "moodle"
 	}

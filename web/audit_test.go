@@ -87,9 +87,11 @@ func TestEveryDecisionIsAnEvent(t *testing.T) {
 			e.Peer, e.Target, e.Decision, e.Rule, e.Outcome, e.URL = "https://sp.test", "/mod/y", "allow", "path", "login", "https://home.test/login/index.php"
 		}),
 		with(func(e *audit.Event) {
+			e.Kind = audit.KindProbe
 			e.Peer, e.Target, e.Decision, e.Rule, e.Outcome = "https://sp.test", `\n//evil.test\u202e`, "refuse", "control-byte", "refused"
 		}),
 		with(func(e *audit.Event) {
+			e.Kind = audit.KindProbe
 			e.Target, e.Decision, e.Rule, e.Outcome = ("?hostwwwroot=https://evil.test&wantsurl=" + strings.Repeat("x", 5000))[:2048], "refuse", "peer-unknown", "refused"
 		}),
 		with(func(e *audit.Event) {

@@ -14,6 +14,7 @@ type Metrics struct {
 	jumps       *prometheus.CounterVec
 	jumpOrigins *prometheus.CounterVec
 	jumpSeconds *prometheus.HistogramVec
+	probes      *prometheus.CounterVec
 	calls       *prometheus.CounterVec
 	logouts     *prometheus.CounterVec
 	failures    *prometheus.CounterVec
@@ -38,6 +39,9 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_jump_seconds", Help: "Time to decide a jump, by step (jump, return, callback, confirm, alias).",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"site", "step"}),
+		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_probes_total", Help: "Jumps refused because they were made to lead somebody away from the peers, by rule.",
+		}, []string{"site", "rule"}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_rpc_total", Help: "MNet calls answered, by peer, method and why one was refused (ok if it was not).",
 		}, []string{"site", "peer", "method", "reason"}),
@@ -49,7 +53,7 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
 		}, []string{"site", "status"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.calls, m.logouts, m.failures,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.failures,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {
 				return 1

@@ -113,7 +113,11 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	}
 	home := site.Wwwroot.String()
 	if site.RPC != nil {
-		m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
+		endpoint := site.RPC
+		if site.Guard == nil { // else it is Moodle that answers
+			endpoint, key = guarded(endpoint), guarded(key)
+		}
+		m.Path(root + gateway.Moodle.RPCPath()).Handler(endpoint)
 		m.Path(root + publicKeyPath).Handler(withoutBody(key))
 	} else {
 		for _, p := range []string{gateway.Moodle.RPCPath(), publicKeyPath} {
@@ -129,7 +133,7 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 		w.Header().Set("Allow", "GET, HEAD")
 		writeProblem(w, r, wrongMethod, home, nil)
 	}))
-	return m
+	return h.sameOrigin(site, m, root+gateway.Moodle.RPCPath())
 }
 
 func (h *Handler) jump(site *Site) http.HandlerFunc {

@@ -52,7 +52,7 @@ type filterFlags struct {
 	Rule     string `help:"Decided by this rule, or refused for this reason."`
 	Decision string `enum:",allow,refuse,ask,error" default:"" placeholder:"allow|refuse|ask|error" help:"With this decision."`
 	Request  string `placeholder:"ID" help:"Of this request, as the log and the pages name it."`
-	Kind     string `placeholder:"KIND" help:"Of this kind: decision, redemption, landing, rpc, logout, key, admin, config, checkpoint, torn, dropped…"`
+	Kind     string `placeholder:"KIND" help:"Of this kind: decision, probe, redemption, landing, rpc, logout, key, admin, config, checkpoint, torn, dropped…"`
 }
 
 // filter reads the flags, for the trail in dir.

@@ -27,16 +27,23 @@ type policyPrintCommand struct {
 // policy is what decides about jumps of a site. It has no clock and no state:
 // the same configuration is printed the same, whatever the order of its peers.
 type policy struct {
-	Site    string    `json:"site"`
-	Aliases []string  `json:"aliases"`
-	Issuer  string    `json:"issuer"`
-	MNet    string    `json:"mnet"` // strict or off
-	Roam    accessDoc `json:"roam"`
+	Site    string      `json:"site"`
+	Aliases []string    `json:"aliases"`
+	Issuer  string      `json:"issuer"`
+	MNet    string      `json:"mnet"` // strict or off
+	Roam    accessDoc   `json:"roam"`
+	Rates   policyRates `json:"rates"`
 	// Of jumps that a foreign page may have begun, and of links.
 	UnsignedJumps string       `json:"unsigned_jumps"`
 	MaxLinkDays   int          `json:"max_link_days"`
 	Peers         []policyPeer `json:"peers"`
 	Rules         []policyRule `json:"rules"`
+}
+
+// policyRates are how often learners may jump; peers have theirs.
+type policyRates struct {
+	User    string `json:"user"`    // "30/m", "30/m burst 5" or "off"
+	Address string `json:"address"` // likewise
 }
 
 type policyPeer struct {
@@ -51,6 +58,7 @@ type policyPeer struct {
 	Subscribe   []string  `json:"subscribe"`
 	AllowPaths  []string  `json:"allow_paths"` // empty for all
 	DenyPaths   []string  `json:"deny_paths"`
+	Rate        string    `json:"rate"` // "off" for none
 	Roam        accessDoc `json:"roam"`
 	Access      accessDoc `json:"access"`
 	Signed      bool      `json:"require_signed"`
@@ -81,7 +89,7 @@ func (c policyPrintCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	p := policyOf(site)
+	p := policyOf(site, loaded.Limits)
 	if c.JSON {
 		encoder := json.NewEncoder(t.stdout)
 		encoder.SetEscapeHTML(false)
@@ -94,16 +102,20 @@ func (c policyPrintCommand) Run(t *terminal) error {
 	return err
 }
 
-func policyOf(s *config.Site) policy {
+func policyOf(s *config.Site, limits config.Limits) policy {
 	p := policy{
 		Site: s.Wwwroot.String(), Aliases: sortedNames(s.Aliases), Issuer: s.Issuer, MNet: "strict", Roam: accessOf(s.Roam),
+		Rates:         policyRates{limits.JumpsPerUser.String(), limits.JumpsPerAddress.String()},
 		UnsignedJumps: string(s.Unsigned), MaxLinkDays: int(s.MaxLinkLife / (24 * time.Hour)), Peers: []policyPeer{},
+	}
+	if s.Issuer == config.IssuerMoodle {
+		p.Rates.User = "off" // Moodle alone knows who it is
 	}
 	if s.MNet.Off {
 		p.MNet = "off"
 	}
 	for _, peer := range s.Peers.Peers() {
-		p.Peers = append(p.Peers, policyPeerOf(peer))
+		p.Peers = append(p.Peers, policyPeerOf(peer, limits.JumpsPerPeer))
 	}
 	slices.SortFunc(p.Peers, func(a, b policyPeer) int { return strings.Compare(a.Wwwroot, b.Wwwroot) })
 	for _, m := range gateway.Rules() {
@@ -116,11 +128,15 @@ func policyOf(s *config.Site) policy {
 	return p
 }
 
-func policyPeerOf(p *gateway.Peer) policyPeer {
+func policyPeerOf(p *gateway.Peer, rate gateway.Rate) policyPeer {
+	if p.Rate != nil {
+		rate = *p.Rate
+	}
 	d := policyPeer{
 		Wwwroot: p.Wwwroot.String(), Aliases: sortedNames(p.Aliases), Name: p.Label(), HostID: p.HostID,
 		Application: string(p.Application), Enabled: !p.Off, Expires: p.LastDay(),
 		Publish: sorted(p.Publish), Subscribe: sorted(p.Subscribe), AllowPaths: sorted(p.AllowPaths), DenyPaths: sorted(p.DenyPaths),
+		Rate: rate.String(),
 		Roam: accessOf(p.Roam), Access: accessOf(p.Access), Signed: p.RequireSigned, Export: []string{},
 	}
 	for _, field := range gateway.ProfileFields {
@@ -170,6 +186,8 @@ func (p policy) write(out io.Writer) {
 	row("issuer", p.Issuer)
 	row("mnet", p.MNet)
 	row("roam", p.Roam.String())
+	row("user rate", p.Rates.User)
+	row("address rate", p.Rates.Address)
 	row("unsigned_jumps", p.UnsignedJumps)
 	row("max_link_life", strconv.Itoa(p.MaxLinkDays)+"d")
 	for _, peer := range p.Peers {
@@ -211,6 +229,7 @@ func (d policyPeer) write(row func(name, text string)) {
 	row("  subscribe", words(d.Subscribe, "nothing"))
 	row("  allow_paths", words(d.AllowPaths, "all"))
 	row("  deny_paths", words(d.DenyPaths, "none"))
+	row("  rate", d.Rate)
 	row("  roam", d.Roam.String())
 	row("  access", d.Access.String())
 	row("  signed", signed)

@@ -23,6 +23,7 @@ type Kind string
 // What happens at a site.
 const (
 	KindDecision   Kind = "decision"   // of a jump; with the token, if one was made
+	KindProbe      Kind = "probe"      // the decision of a jump that was made to lead somebody away from the peers
 	KindRedemption Kind = "redemption" // of a token, by a peer
 	KindLanding    Kind = "landing"    // at our own Moodle, from a peer
 	KindRPC        Kind = "rpc"        // a call of a peer that was refused, or failed

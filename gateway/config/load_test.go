@@ -64,7 +64,7 @@ func TestWhatAFileLeavesOutHasADefault(t *testing.T) {
 		Redis:    &Redis{Embedded: true},
 		StateDir: "/var/lib/jumpgate",
 		Log:      Log{Level: slog.LevelInfo, Format: "text"},
-		Limits:   Limits{PendingJumpsPerAddress: 1000, PendingJumpsPerSite: 10000},
+		Limits:   usualLimits,
 		Audit:    Audit{Dir: "/var/lib/jumpgate/audit", MaxSize: 64 << 20, Keep: 400 * 24 * time.Hour},
 		Sites: []*Site{{
 			Wwwroot:         wwwroot(t, "https://idp.example.org"),
@@ -105,7 +105,7 @@ redis:
 trusted_proxies: [10.0.0.0/8, "2001:db8::/32", 192.0.2.1]
 state_dir: state
 log: {level: debug, format: json}
-limits: {pending_jumps_per_address: 7, pending_jumps_per_site: 70}
+limits: {pending_jumps_per_address: 7, pending_jumps_per_site: 70, jumps_per_user: 5/s burst 9, jumps_per_address: off, jumps_per_peer: 1000/h}
 audit: {dir: trail, fsync: always, usernames: hmac, max_size_mib: 1, keep_days: 30}
 sites:
   - wwwroot: HTTPS://IDP.example.org:443/moodle/
@@ -228,8 +228,11 @@ func TestAFileHoldsEverything(t *testing.T) {
 		},
 		StateDir: in("state"),
 		Log:      Log{Level: slog.LevelDebug, Format: "json"},
-		Limits:   Limits{PendingJumpsPerAddress: 7, PendingJumpsPerSite: 70},
-		Audit:    Audit{Dir: in("trail"), Always: true, HideUsernames: true, MaxSize: 1 << 20, Keep: 30 * 24 * time.Hour},
+		Limits: Limits{
+			PendingJumpsPerAddress: 7, PendingJumpsPerSite: 70,
+			JumpsPerUser: gateway.Rate{N: 5, Per: time.Second, Burst: 9}, JumpsPerPeer: gateway.Rate{N: 1000, Per: time.Hour, Burst: 1000},
+		},
+		Audit: Audit{Dir: in("trail"), Always: true, HideUsernames: true, MaxSize: 1 << 20, Keep: 30 * 24 * time.Hour},
 		Sites: []*Site{{
 			Wwwroot:         wwwroot(t, "https://idp.example.org/moodle"),
 			Upstream:        &url.URL{Scheme: "https", Host: "moodle.internal"},
@@ -364,4 +367,11 @@ func TestAnUpstreamMustNotBeTheGateway(t *testing.T) {
 			t.Errorf("listen %s, upstream %s: got %t", c.listen, c.upstream, got)
 		}
 	}
+}
+
+// usualLimits are those of a configuration that says nothing, with the embedded
+// Redis.
+var usualLimits = Limits{
+	PendingJumpsPerAddress: 1000, PendingJumpsPerSite: 10000,
+	JumpsPerUser: gateway.Rate{N: 30, Per: time.Minute, Burst: 30}, JumpsPerAddress: gateway.Rate{N: 600, Per: time.Minute, Burst: 600},
 }

@@ -40,8 +40,11 @@ type logDoc struct {
 }
 
 type limitsDoc struct {
-	PendingJumpsPerAddress int `yaml:"pending_jumps_per_address"`
-	PendingJumpsPerSite    int `yaml:"pending_jumps_per_site"`
+	PendingJumpsPerAddress int    `yaml:"pending_jumps_per_address"`
+	PendingJumpsPerSite    int    `yaml:"pending_jumps_per_site"`
+	JumpsPerUser           string `yaml:"jumps_per_user"`
+	JumpsPerAddress        string `yaml:"jumps_per_address"`
+	JumpsPerPeer           string `yaml:"jumps_per_peer"`
 }
 
 type auditDoc struct {
@@ -146,6 +149,7 @@ type peerDoc struct {
 	Expires       string     `yaml:"expires,omitempty"` // the last day
 	AllowPaths    []string   `yaml:"allow_paths,omitempty"`
 	DenyPaths     []string   `yaml:"deny_paths,omitempty"`
+	Rate          string     `yaml:"rate,omitempty"`
 	Publish       []string   `yaml:"publish"`
 	Subscribe     []string   `yaml:"subscribe"`
 	Export        *[]string  `yaml:"export,omitempty"`
@@ -176,7 +180,7 @@ func Print(w io.Writer, c *Config) error {
 		Redis:    c.Redis.doc(),
 		StateDir: c.StateDir,
 		Log:      logDoc{Level: strings.ToLower(c.Log.Level.String()), Format: c.Log.Format},
-		Limits:   limitsDoc(c.Limits),
+		Limits:   c.Limits.doc(),
 		Audit:    c.Audit.doc(),
 	}
 	if c.TLS != nil {
@@ -197,6 +201,13 @@ func Print(w io.Writer, c *Config) error {
 	}
 	_, err = w.Write(b)
 	return err
+}
+
+func (l Limits) doc() limitsDoc {
+	return limitsDoc{
+		PendingJumpsPerAddress: l.PendingJumpsPerAddress, PendingJumpsPerSite: l.PendingJumpsPerSite,
+		JumpsPerUser: l.JumpsPerUser.String(), JumpsPerAddress: l.JumpsPerAddress.String(), JumpsPerPeer: l.JumpsPerPeer.String(),
+	}
 }
 
 func (r *Redis) doc() redisDoc {
@@ -292,6 +303,9 @@ func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 	}
 	if p.Export != nil {
 		d.Export = &p.Export
+	}
+	if p.Rate != nil {
+		d.Rate = p.Rate.String()
 	}
 	if p.Off {
 		d.Enabled = new(bool)
