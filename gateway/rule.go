@@ -73,3 +73,13 @@ const (
 	RuleLoginDenied    Rule = "login-denied"    // the provider says no
 	RuleLoginInvalid   Rule = "login-invalid"   // what the provider says about it does not hold
 )
+
+// Rules about where the Moodle behind sends a browser.
+const (
+	RuleRedirectOwn       Rule = "redirect-own"       // to the site itself
+	RuleRedirectPeer      Rule = "redirect-peer"      // below the wwwroot of a peer
+	RuleRedirectAllowed   Rule = "redirect-allowed"   // to what redirects.allow has
+	RuleRedirectForeign   Rule = "redirect-foreign"   // to another origin
+	RuleRedirectScheme    Rule = "redirect-scheme"    // to something that is neither http nor https
+	RuleRedirectMalformed Rule = "redirect-malformed" // nobody can tell for sure where to
+)
