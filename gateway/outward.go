@@ -33,6 +33,8 @@ func NewRedirects(site Wwwroot, aliases []Wwwroot, peers *Allowlist, login strin
 	return r
 }
 
+const maxScheme = 64 // no app has a longer one
+
 // Outward is what was decided about an address.
 type Outward struct {
 	Allow bool
@@ -74,6 +76,8 @@ func (r *Redirects) Address(address string, now time.Time) Outward {
 	switch {
 	case !absolute && !twoSlashes(address), scheme == r.scheme && !twoSlashes(rest):
 		return Outward{Allow: true, Rule: RuleRedirectOwn} // relative
+	case len(scheme) > maxScheme:
+		return Outward{Rule: RuleRedirectMalformed, Where: scheme[:maxScheme]}
 	case absolute && scheme != "http" && scheme != "https":
 		out := Outward{Rule: RuleRedirectScheme, Where: scheme + ":", Origin: scheme + ":"}
 		if slices.Contains(r.allow, Destination{scheme: scheme + ":"}) {
@@ -120,7 +124,7 @@ func (r *Redirects) read(address string) (to Wwwroot, path string, ok bool) {
 		return Wwwroot{}, "", false
 	}
 	host, port, err := parseAuthority(scheme, plain)
-	if err != nil {
+	if err != nil || len(host) > maxWwwroot {
 		return Wwwroot{}, "", false
 	}
 	origin := scheme + "://" + host + port

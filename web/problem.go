@@ -29,6 +29,11 @@ var (
 		"It does not say clearly where it leads. Perhaps it was cut off or changed on its way to you.",
 		"Try to copy the whole link from the mail once more. " + adviceLink}
 	notYou = problem{http.StatusForbidden, "You cannot go there with this account", "", adviceAdmin}
+	// Not a status of 5xx: a link that a teacher has put on a page must not make
+	// whoever watches the gateway think that it is down.
+	leadsAway = problem{http.StatusForbidden, "We stopped this redirect",
+		"This site was about to send you to an address that cannot be read.",
+		"Go back to the page that you came from. " + adviceAdmin}
 )
 
 // problems holds what differs from badLink, which every other rule that
@@ -59,6 +64,9 @@ var problems = map[gateway.Rule]problem{
 		"More people are on their way from here than we can take care of.", "Wait a few minutes, then follow the link again."},
 	gateway.RuleUpstreamLocation: {http.StatusBadGateway, "We stopped this jump",
 		"The link is a good one, but the learning site behind this address wanted to send you somewhere else.", adviceAdmin},
+	gateway.RuleRedirectForeign:   leadsAway,
+	gateway.RuleRedirectScheme:    leadsAway,
+	gateway.RuleRedirectMalformed: leadsAway,
 	gateway.RuleUserRemote: notYou.saying("Your account belongs to another institution. This site can only vouch for its own learners.",
 		"Log in at your own institution and follow the link from there."),
 	gateway.RuleUserLoginAs: notYou.saying("You are looking at this site as somebody else (“log in as”). Such a session does not leave the site.",
