@@ -46,6 +46,7 @@ type front struct {
 	metrics  *web.Metrics
 	log      *logBuffer
 	rpc      http.HandlerFunc
+	last     proxy.Inspect
 }
 
 // logBuffer is a log that many goroutines may write to and read.
@@ -106,6 +107,7 @@ func newFront(t testing.TB, root string, change ...func(*idp.Options)) *front {
 	}
 	through, err := proxy.New(proxy.Options{
 		Upstream: behind, Site: site, RequestID: web.RequestID, ErrorPage: web.UpstreamFailed(site, log, f.metrics),
+		Last: func(w http.ResponseWriter, r *http.Request, res *http.Response) bool { return f.last != nil && f.last(w, r, res) },
 	})
 	if err != nil {
 		t.Fatal(err)

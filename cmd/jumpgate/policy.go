@@ -26,13 +26,22 @@ type policyPrintCommand struct {
 // policy is what decides about jumps of a site. It has no clock and no state:
 // the same configuration is printed the same, whatever the order of its peers.
 type policy struct {
-	Site    string       `json:"site"`
-	Aliases []string     `json:"aliases"`
-	Issuer  string       `json:"issuer"`
-	MNet    string       `json:"mnet"` // strict or off
-	Roam    accessDoc    `json:"roam"`
-	Peers   []policyPeer `json:"peers"`
-	Rules   []policyRule `json:"rules"`
+	Site      string       `json:"site"`
+	Aliases   []string     `json:"aliases"`
+	Issuer    string       `json:"issuer"`
+	MNet      string       `json:"mnet"` // strict or off
+	Roam      accessDoc    `json:"roam"`
+	Redirects redirectsDoc `json:"redirects"`
+	Peers     []policyPeer `json:"peers"`
+	Rules     []policyRule `json:"rules"`
+}
+
+// redirectsDoc is where the Moodle behind may send browsers, besides the site
+// itself and its peers.
+type redirectsDoc struct {
+	Mode  string   `json:"mode"`  // report or enforce
+	Login string   `json:"login"` // issuer of the OpenID provider, whose origin is allowed; empty without one
+	Allow []string `json:"allow"`
 }
 
 type policyPeer struct {
@@ -92,7 +101,15 @@ func (c policyPrintCommand) Run(t *terminal) error {
 func policyOf(s *config.Site) policy {
 	p := policy{
 		Site: s.Wwwroot.String(), Aliases: sortedNames(s.Aliases), Issuer: s.Issuer, MNet: "strict", Roam: accessOf(s.Roam),
-		Peers: []policyPeer{},
+		Redirects: redirectsDoc{Mode: s.Redirects.Mode(), Allow: []string{}},
+		Peers:     []policyPeer{},
+	}
+	for _, entry := range s.Redirects.Allow {
+		p.Redirects.Allow = append(p.Redirects.Allow, entry.String())
+	}
+	slices.Sort(p.Redirects.Allow)
+	if s.Identity.OpenID != nil {
+		p.Redirects.Login = s.Identity.OpenID.Issuer
 	}
 	if s.MNet.Off {
 		p.MNet = "off"
@@ -165,6 +182,9 @@ func (p policy) write(out io.Writer) {
 	row("issuer", p.Issuer)
 	row("mnet", p.MNet)
 	row("roam", p.Roam.String())
+	row("redirects", p.Redirects.Mode)
+	row("  login", cmp.Or(p.Redirects.Login, "none"))
+	row("  allow", words(p.Redirects.Allow, "nothing"))
 	for _, peer := range p.Peers {
 		fmt.Fprintln(out)
 		row("peer", peer.Wwwroot)
