@@ -173,7 +173,7 @@ func writeSuggestions(out io.Writer, all []*suggestion) {
 		}
 		times := fmt.Sprintf("%d×, last on %s", s.Count, s.Last.UTC().Format(time.DateOnly))
 		if s.Allow == "" {
-			fmt.Fprintf(out, "    # no entry can allow: %s; jumpgate audit query --rule %s shows them\n", times, gateway.RuleRedirectMalformed)
+			fmt.Fprintf(out, "    # no entry can allow: %s; jumpgate audit query --kind %s shows them\n", times, audit.KindRedirect)
 			continue
 		}
 		fmt.Fprintf(out, "    - %-48s # %s\n", strconv.Quote(s.Allow), times)
