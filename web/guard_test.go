@@ -31,6 +31,7 @@ type guarded struct {
 	metrics *web.Metrics
 	moodle  http.HandlerFunc
 	seen    string // what reached Moodle
+	site    *web.Site
 }
 
 func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
@@ -59,11 +60,12 @@ func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Handler = web.NewHandler([]*web.Site{{
+	g.site = &web.Site{
 		Wwwroot: site, Aliases: aliases, Peers: peers, Proxy: through, Guard: idp.NewGuard(site, peers, aliases...),
 		Homes: &sp.Homes{Site: site, Peers: peers, Now: time.Now},
 		RPC:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "rpc of "+r.Host+r.URL.Path) }),
-	}}, nil, log, g.metrics)
+	}
+	g.Handler = web.NewHandler([]*web.Site{g.site}, nil, log, g.metrics)
 	return g
 }
 

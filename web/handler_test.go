@@ -17,6 +17,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/proxy"
 	"jumpgate/gateway/store"
@@ -78,6 +79,12 @@ func wwwroot(t testing.TB, s string) gateway.Wwwroot {
 
 func newFront(t testing.TB, root string, change ...func(*idp.Options)) *front {
 	t.Helper()
+	return newRecordedFront(t, root, nil, change...)
+}
+
+// newRecordedFront is newFront with a trail.
+func newRecordedFront(t testing.TB, root string, trail *audit.Trail, change ...func(*idp.Options)) *front {
+	t.Helper()
 	f := &front{log: &logBuffer{}, rpc: func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "rpc") }}
 	f.upstream = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Seen-Id", r.Header.Get("X-Request-Id"))
@@ -128,6 +135,7 @@ func newFront(t testing.TB, root string, change ...func(*idp.Options)) *front {
 		Homes:     &sp.Homes{Site: site, Peers: peers, Keys: func() [][32]byte { return make([][32]byte, 1) }, Now: time.Now},
 		RPC:       http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.rpc(w, r) }),
 		PublicKey: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "key") }),
+		Trail:     trail,
 	}}, nil, log, f.metrics)
 	return f
 }

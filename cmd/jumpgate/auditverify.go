@@ -32,7 +32,7 @@ func (c auditVerifyCommand) Run(t *terminal) error {
 	if c.Head != "" && !wellFormedHash.MatchString(c.Head) {
 		return &usageError{"--head: it is no SHA-256", "give 64 digits and letters from a to f"}
 	}
-	files, err := trailFiles(c.Files)
+	files, whole, err := trailFiles(c.Files)
 	if err != nil {
 		return err
 	}
@@ -41,54 +41,70 @@ func (c auditVerifyCommand) Run(t *terminal) error {
 		return withHint(err, "give the public key of the trail with --key; the gateway writes it beside the trail as audit.pub")
 	}
 	fmt.Fprintf(t.stdout, "key  %s\n", audit.Fingerprint(key))
-	good := true
-	var all []audit.Verified
-	var names []string
-	var live []bool
+	r := verification{terminal: t, together: audit.Together{Whole: whole}, good: true}
 	for _, name := range files {
-		written := audit.Live(name) // now: it may be closed before it was read
+		live := audit.Live(name) // now: it may be closed before it was read
 		v, err := c.verify(name, key)
 		if bad, ok := errors.AsType[*audit.BadLine](err); ok {
-			fmt.Fprintf(t.stdout, "BAD  %s: %s\n", visibleText(name), visibleText(bad.Error()))
-			good = false
+			r.bad("%s: %s", visibleText(name), visibleText(bad.Error()))
+			r.together.Bad = append(r.together.Bad, filepath.Base(name))
 			continue
 		}
 		if err != nil {
 			return withHint(err, hintTrail)
 		}
-		all, names, live = append(all, v), append(names, name), append(live, written)
+		r.together.Files, r.names, r.live = append(r.together.Files, v), append(r.names, name), append(r.live, live)
 	}
 	headAt := ""
-	for i, v := range all {
-		remarks, err := v.Together(all, live[i])
-		if err != nil {
-			fmt.Fprintf(t.stdout, "BAD  %s: %s\n", visibleText(names[i]), visibleText(err.Error()))
-			good = false
-			continue
-		}
-		fmt.Fprintf(t.stdout, "good %s: %d lines, numbers %d to %d, %s to %s, head %s\n", visibleText(names[i]), v.Lines, v.First, v.Last,
-			v.From.Format(time.RFC3339), v.To.Format(time.RFC3339), v.Head)
-		if v.Name != filepath.Base(names[i]) {
-			remarks = append(remarks, "the gateway called it "+v.Name)
-		}
-		for _, remark := range remarks {
-			fmt.Fprintf(t.stdout, "     %s\n", visibleText(remark))
-		}
-		if v.HeadLine > 0 {
-			headAt = fmt.Sprintf("%s: line %d", visibleText(names[i]), v.HeadLine)
+	for i, v := range r.together.Files {
+		if r.judge(i) && v.HeadLine > 0 {
+			headAt = fmt.Sprintf("%s: line %d", visibleText(r.names[i]), v.HeadLine)
 		}
 	}
 	switch {
 	case c.Head != "" && headAt == "":
-		fmt.Fprintf(t.stdout, "BAD  no line of the good files has the hash %s: something was cut off, or written anew\n", c.Head)
-		good = false
+		r.bad("no line of the good files has the hash %s: something was cut off, or written anew", c.Head)
 	case c.Head != "":
 		fmt.Fprintf(t.stdout, "head %s\n", headAt)
 	}
-	if !good {
+	if !r.good {
 		return errQuiet
 	}
 	return nil
+}
+
+// verification is what the command has found so far.
+type verification struct {
+	*terminal
+	together audit.Together
+	names    []string // of its files
+	live     []bool
+	good     bool
+}
+
+func (r *verification) bad(format string, args ...any) {
+	fmt.Fprintf(r.stdout, "BAD  "+format+"\n", args...)
+	r.good = false
+}
+
+// judge prints what a file that is good in itself is among the others, and
+// reports whether it is good there too.
+func (r *verification) judge(i int) bool {
+	v, name := r.together.Files[i], visibleText(r.names[i])
+	remarks, err := r.together.Judge(i, r.live[i])
+	if err != nil {
+		r.bad("%s: %s", name, visibleText(err.Error()))
+		return false
+	}
+	if v.Name != filepath.Base(r.names[i]) {
+		remarks = append(remarks, "the gateway called it "+v.Name)
+	}
+	fmt.Fprintf(r.stdout, "good %s: %d lines, numbers %d to %d, %s to %s, head %s\n", name, v.Lines, v.First, v.Last,
+		v.From.Format(time.RFC3339), v.To.Format(time.RFC3339), v.Head)
+	for _, remark := range remarks {
+		fmt.Fprintf(r.stdout, "     %s\n", visibleText(remark))
+	}
+	return true
 }
 
 func (c auditVerifyCommand) verify(name string, key ed25519.PublicKey) (audit.Verified, error) {
@@ -101,12 +117,12 @@ func (c auditVerifyCommand) verify(name string, key ed25519.PublicKey) (audit.Ve
 }
 
 // trailFiles returns the files that arguments name, with those of directories.
-func trailFiles(args []string) ([]string, error) {
-	var files []string
+// Those of a directory are all that there are.
+func trailFiles(args []string) (files []string, whole bool, err error) {
 	for _, arg := range args {
 		info, err := os.Stat(arg)
 		if err != nil {
-			return nil, withHint(err, "give files of the trail, or its directory")
+			return nil, false, withHint(err, "give files of the trail, or its directory")
 		}
 		if !info.IsDir() {
 			files = append(files, arg)
@@ -114,12 +130,12 @@ func trailFiles(args []string) ([]string, error) {
 		}
 		found, err := audit.Files(arg)
 		if err != nil {
-			return nil, withHint(err, hintTrail)
+			return nil, false, withHint(err, hintTrail)
 		}
 		if len(found) == 0 {
-			return nil, withHint(fmt.Errorf("%s has no files of a trail", arg), "jumpgate config print shows the directory (audit.dir)")
+			return nil, false, withHint(fmt.Errorf("%s has no files of a trail", arg), "jumpgate config print shows the directory (audit.dir)")
 		}
-		files = append(files, found...)
+		files, whole = append(files, found...), true
 	}
-	return files, nil
+	return files, whole, nil
 }

@@ -61,7 +61,7 @@ func verifyAll(t testing.TB, dir string) ([]Verified, error) {
 		all = append(all, v)
 	}
 	for i := range all {
-		if _, err := all[i].Together(all, Live(names[i])); err != nil {
+		if _, err := (Together{Files: all, Whole: true}).Judge(i, Live(names[i])); err != nil {
 			return nil, fmt.Errorf("%s: %w", names[i], err)
 		}
 	}
@@ -303,6 +303,7 @@ func TestADirectoryThatCannotBeWrittenIsSaidOnceAndHeals(t *testing.T) {
 				dir := t.TempDir()
 				log := &logLines{}
 				trail := open(t, Options{Dir: dir, Always: always, Log: log.logger()})
+				synctest.Wait() // its goroutine rests, so that it may be tampered with
 				// A file that takes no more, and a directory that takes no other.
 				gone := dir + "-gone"
 				old := trail.writer.file
@@ -348,6 +349,72 @@ func TestADirectoryThatCannotBeWrittenIsSaidOnceAndHeals(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestAFileThatTakesNoMoreIsLeftAsItIs has a disk fill up in the middle of a
+// line.
+func TestAFileThatTakesNoMoreIsLeftAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		trail := open(t, Options{Dir: dir})
+		trail.Note(Event{Kind: KindDecision, Request: "before"})
+		time.Sleep(time.Second)
+		synctest.Wait() // its goroutine rests, so that it may be tampered with
+		old, name := trail.writer.file, filepath.Join(dir, trail.writer.name)
+		old.WriteString(`{"seq":3,"time":"20`)
+		full, err := os.Open(name) // which takes no writes
+		if err != nil {
+			t.Fatal(err)
+		}
+		trail.writer.file = full
+		trail.Note(Event{Kind: KindDecision, Request: "during"})
+		time.Sleep(time.Second)
+		trail.Note(Event{Kind: KindDecision, Request: "after"})
+		time.Sleep(5 * time.Second)
+		trail.Close()
+		old.Close()
+		want := []Kind{KindOpen, KindDecision, KindOpen, KindTorn, KindDropped, KindDecision, KindClose}
+		got := events(t, dir)
+		if diff := cmp.Diff(want, kinds(got)); diff != "" {
+			t.Fatal(diff)
+		}
+		if torn := got[3]; torn.Size != 19 || torn.File != filepath.Base(name) || got[2].After != torn.File || got[4].Count != 1 || got[5].Request != "after" {
+			t.Errorf("%+v", got)
+		}
+		verify(t, dir)
+	})
+}
+
+func TestNamesThatNoGatewayGivesDoNoHarm(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "folder.jsonl"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "\xff\n.jsonl"), []byte("nothing\nof ours"), 0o600); err != nil {
+		t.Skip(err) // a file system that takes no such names
+	}
+	open(t, Options{Dir: dir}).Close()
+	if err := os.WriteFile(filepath.Join(dir, "\xff-half a line.jsonl"), []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open(t, Options{Dir: dir}).Close()
+	names, err := Files(dir)
+	if err != nil || len(names) != 4 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := ReadKey("", dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if good := !strings.Contains(name, "\xff"); (check(text, key) == nil) != good {
+			t.Errorf("%q: %v", name, check(text, key))
+		}
 	}
 }
 

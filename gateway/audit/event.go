@@ -107,6 +107,7 @@ func (e *Event) cut() {
 	}{
 		{&e.Site, maxText}, {&e.Request, maxText}, {&e.Client, maxText}, {&e.Step, maxText}, {&e.User, maxText}, {&e.Peer, maxText},
 		{&e.Target, maxTarget}, {&e.Rule, maxText}, {&e.Outcome, maxText}, {&e.URL, maxURL}, {&e.Detail, maxDetail},
+		{&e.File, maxText}, {&e.After, maxText},
 	} {
 		if len(*f.text) > f.max {
 			*f.text = (*f.text)[:f.max]
@@ -178,29 +179,29 @@ func appendText(b []byte, name, s string) []byte {
 	b = append(b, ',', '"')
 	b = append(b, name...)
 	b = append(b, `":"`...)
+	from := 0 // of what needs no escape
 	for i := 0; i < len(s); {
 		c := s[i]
-		if c < utf8.RuneSelf {
+		if c >= 0x20 && c < 0x7f && c != '"' && c != '\\' {
 			i++
-			switch {
-			case c == '"' || c == '\\':
-				b = append(b, '\\', c)
-			case c < 0x20 || c == 0x7f:
-				b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-			default:
-				b = append(b, c)
-			}
 			continue
 		}
+		b = append(b, s[from:i]...)
 		r, n := utf8.DecodeRuneInString(s[i:])
 		i += n
-		if r > 0xffff {
+		from = i
+		switch {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+			continue
+		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)
 			b = appendUnit(b, high)
 			r = low
 		}
 		b = appendUnit(b, r)
 	}
+	b = append(b, s[from:]...)
 	return append(b, '"')
 }
 

@@ -54,15 +54,15 @@ func leftOver(dir string, log *slog.Logger) (after, head string, found []unclose
 		}
 	}
 	removeHalfMade(dir)
-	if after == "" {
-		return "", "", found
-	}
-	if head == "" {
+	if after != "" && head == "" {
 		state, err := readTailOf(after)
 		if err != nil {
 			log.Warn("an audit file cannot be read", "file", after, "error", err)
 		}
 		head = state.head
+	}
+	if head == "" { // nothing can follow what has no line
+		return "", "", found
 	}
 	return filepath.Base(after), head, found
 }
@@ -109,7 +109,7 @@ func Files(dir string) ([]string, error) {
 	}
 	var names []string
 	for _, entry := range entries {
-		if name := entry.Name(); strings.HasSuffix(name, fileExt) && !strings.HasPrefix(name, ".") {
+		if name := entry.Name(); entry.Type().IsRegular() && strings.HasSuffix(name, fileExt) && !strings.HasPrefix(name, ".") {
 			names = append(names, filepath.Join(dir, name))
 		}
 	}

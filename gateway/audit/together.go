@@ -3,63 +3,80 @@ package audit
 import (
 	"fmt"
 	"os"
+	"slices"
 )
 
-// Together says what a verified file is among the others that are given: a
-// fault, a *BadLine, or remarks. live tells that a process still writes it, so
-// that its end may be anything.
-func (v *Verified) Together(all []Verified, live bool) (remarks []string, err error) {
-	if err := v.follows(all); err != nil {
+// Together is a set of verified files that are held against each other.
+type Together struct {
+	Files []Verified
+	Bad   []string // names of others that are given, and in which Verify has found a fault
+	Whole bool     // they are all that there are: one that is missing is a fault, unless a line tells that it was deleted
+}
+
+// Judge says what file i is among the others: a fault, a *BadLine, or remarks.
+// live tells that a process still writes it, so that its end may be anything.
+func (t Together) Judge(i int, live bool) (remarks []string, err error) {
+	v := &t.Files[i]
+	if remarks, err = t.before(v); err != nil {
 		return nil, err
 	}
-	if v.After != "" && !named(all, v.After) {
-		remarks = append(remarks, fmt.Sprintf("it follows %s, which is not given and whose last line must have the hash %s", v.After, v.Prev))
-	}
-	for i := range all {
-		for _, e := range all[i].Unclosed {
-			if e.File != v.Name {
-				continue
-			}
-			if e.Offset != v.Size || e.Size != v.Torn || e.Hash != v.TornHash || e.Head != v.Head {
-				return nil, &BadLine{v.Lines + 1, v.Size, fmt.Sprintf(
-					"%s tells, in line number %d, that this file had %d bytes of whole lines and %d of a torn one: it was changed since",
-					all[i].Name, e.Seq, e.Offset, e.Size)}
-			}
-			return append(remarks, fmt.Sprintf("its process was killed, as %s tells: %d torn bytes, %d lines after the last checkpoint",
-				all[i].Name, v.Torn, v.Lines-v.Signed)), nil
-		}
-	}
+	by, e := t.told(v.Name, KindTorn, KindUnclosed)
 	switch {
+	case by != nil && (e.Offset != v.Size || e.Size != v.Torn || e.Hash != v.TornHash || e.Head != v.Head):
+		return nil, &BadLine{v.Lines + 1, v.Size, fmt.Sprintf(
+			"%s tells, in line number %d, that this file had %d bytes of whole lines and %d of a torn one: it was changed since",
+			by.Name, e.Seq, e.Offset, e.Size)}
+	case by != nil:
+		return append(remarks, fmt.Sprintf("its process was killed, as %s tells: %d torn bytes, %d lines after the last checkpoint",
+			by.Name, v.Torn, v.Lines-v.Signed)), nil
 	case v.Closed && v.Torn == 0:
+		return remarks, nil
 	case live:
-		remarks = append(remarks, fmt.Sprintf("it is being written: %d lines wait for a checkpoint", v.Lines-v.Signed))
+		return append(remarks, fmt.Sprintf("it is being written: %d lines wait for a checkpoint", v.Lines-v.Signed)), nil
 	case v.Torn > 0:
 		return nil, &BadLine{v.Lines + 1, v.Size, fmt.Sprintf("%d bytes without a newline at the end, and none of the files tells of them", v.Torn)}
 	case v.Signed < v.Lines:
 		return nil, &BadLine{v.Signed + 1, v.signedSize, fmt.Sprintf("no checkpoint has signed lines %d to %d, and none of the files tells of them", v.Signed+1, v.Lines)}
-	default:
-		remarks = append(remarks, "it was not closed: it is still written elsewhere, or its process was killed, or it was cut off after a checkpoint")
 	}
-	return remarks, nil
+	return append(remarks, "it was not closed: it is still written elsewhere, or its process was killed, or it was cut off after a checkpoint"), nil
 }
 
-// follows checks that the file before is the one that this one names.
-func (v *Verified) follows(all []Verified) error {
-	for i := range all {
-		if before := &all[i]; v.After != "" && before.Name == v.After && before.Head != v.Prev {
-			return &BadLine{1, 0, fmt.Sprintf("it follows %s, whose last line had another hash then: %s", v.After, v.Prev)}
+// before looks for the file that v follows.
+func (t Together) before(v *Verified) (remarks []string, err error) {
+	if v.After == "" {
+		return nil, nil
+	}
+	for i := range t.Files {
+		if before := &t.Files[i]; before.Name == v.After {
+			if before.Head != v.Prev {
+				return nil, &BadLine{1, 0, fmt.Sprintf("it follows %s, whose last line had another hash then: %s", v.After, v.Prev)}
+			}
+			return nil, nil
 		}
 	}
-	return nil
+	if by, _ := t.told(v.After, KindPruned); by != nil {
+		return []string{fmt.Sprintf("it follows %s, which was deleted because of its age, as %s tells", v.After, by.Name)}, nil
+	}
+	if slices.Contains(t.Bad, v.After) {
+		return []string{fmt.Sprintf("it follows %s, which is not good", v.After)}, nil
+	}
+	if t.Whole {
+		return nil, &BadLine{1, 0, fmt.Sprintf("it follows %s, which is missing, and none of the files tells that it was deleted", v.After)}
+	}
+	return []string{fmt.Sprintf("it follows %s, which is not given and whose last line must have the hash %s", v.After, v.Prev)}, nil
 }
 
-func named(all []Verified, name string) bool {
-	for i := range all {
-		if all[i].Name == name {
-			return true
+// told returns the first event of one of the kinds about a file, and the file
+// that has it.
+func (t Together) told(name string, kinds ...Kind) (by *Verified, e Event) {
+	for i := range t.Files {
+		for _, e := range t.Files[i].About {
+			if e.File == name && slices.Contains(kinds, e.Kind) {
+				return &t.Files[i], e
+			}
 		}
 	}
-	return false
+	return nil, Event{}
 }
 
 // Live reports whether a process writes a file, as far as this machine knows.

@@ -32,13 +32,13 @@ type Verified struct {
 	First    uint64 // sequence number of the first line
 	Last     uint64 // and of the last
 	From, To time.Time
-	Head     string // hash of the last whole line
-	Signed   int    // number of the last signed line
-	Closed   bool   // that is the closing one
-	Torn     int64  // bytes after the last whole line
-	TornHash string // SHA-256 of those
-	Unclosed []Event
-	HeadLine int // the line whose hash was looked for; 0 if there is none
+	Head     string  // hash of the last whole line
+	Signed   int     // number of the last signed line
+	Closed   bool    // that is the closing one
+	Torn     int64   // bytes after the last whole line
+	TornHash string  // SHA-256 of those
+	About    []Event // of other files: KindUnclosed, KindTorn and KindPruned
+	HeadLine int     // the line whose hash was looked for; 0 if there is none
 
 	signedSize int64 // bytes of the lines up to the last signed one
 }
@@ -124,8 +124,8 @@ func (c *checker) check(line []byte) (reason string) {
 	switch {
 	case e.Kind.signed():
 		v.Signed, v.Closed = v.Lines, e.Kind == KindClose
-	case e.Kind == KindTorn || e.Kind == KindUnclosed:
-		v.Unclosed = append(v.Unclosed, e)
+	case e.Kind == KindTorn || e.Kind == KindUnclosed || e.Kind == KindPruned:
+		v.About = append(v.About, e)
 	}
 	return ""
 }

@@ -214,7 +214,9 @@ func (w *writer) giveUp(why error) {
 		old.Close()
 		return
 	}
-	w.seq, w.head = state.seq, state.head
+	if state.head != "" { // or it has lost even its first line
+		w.seq, w.head = state.seq, state.head
+	}
 	w.found = append(w.found, unclosed{old, w.name, state})
 }
 
@@ -252,6 +254,7 @@ func (w *writer) sign(e Event) error {
 
 // signed returns an event as the next line, with a signature.
 func (w *writer) signed(e Event) (Event, []byte) {
+	e.cut()
 	e.Time, e.Seq, e.Prev, e.Key = w.o.Now(), w.seq+1, w.head, w.fingerprint
 	e.Sig = ed25519.Sign(w.key, signedBytes(e))
 	return e, e.appendLine(nil)
