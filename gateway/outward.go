@@ -33,7 +33,10 @@ func NewRedirects(site Wwwroot, aliases []Wwwroot, peers *Allowlist, login strin
 	return r
 }
 
-const maxScheme = 64 // no app has a longer one
+const (
+	maxScheme    = 64   // no app has a longer one
+	maxAuthority = 1024 // a host of 253 bytes, each escaped, and a port
+)
 
 // Outward is what was decided about an address.
 type Outward struct {
@@ -116,7 +119,7 @@ func (r *Redirects) read(address string) (to Wwwroot, path string, ok bool) {
 		return Wwwroot{}, "", false
 	}
 	authority := authorityOf(rest)
-	if strings.Contains(authority, "@") {
+	if strings.Contains(authority, "@") || len(authority) > maxAuthority {
 		return Wwwroot{}, "", false
 	}
 	plain, ok := plainHost(authority)

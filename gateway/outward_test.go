@@ -118,6 +118,9 @@ func TestWhereMoodleMaySendABrowser(t *testing.T) {
 		{"https://home.test%2f.evil.test/", malformed, "https://home.test%2f.evil.test"},
 		{"https://a b.test/", malformed, "https://a b.test"},
 		{"https://\xff.test/?secret", malformed, "https://\xff.test"},
+		{"//" + strings.Repeat("ä", 600) + ".test/x", malformed, "https://" + strings.Repeat("ä", 600) + ".test"},
+		{"https://" + strings.Repeat("a.", 130) + "test", malformed, "https://" + strings.Repeat("a.", 130) + "test"},
+		{strings.Repeat("a", 70) + ":x", malformed, strings.Repeat("a", 64)},
 	}
 	r := outward(t)
 	for _, test := range tests {

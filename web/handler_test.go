@@ -114,7 +114,9 @@ func newRecordedFront(t testing.TB, root string, trail *audit.Trail, change ...f
 	}
 	through, err := proxy.New(proxy.Options{
 		Upstream: behind, Site: site, RequestID: web.RequestID, ErrorPage: web.UpstreamFailed(site, log, f.metrics),
-		Last: func(w http.ResponseWriter, r *http.Request, res *http.Response) bool { return f.last != nil && f.last(w, r, res) },
+		Last: func(w http.ResponseWriter, r *http.Request, res *http.Response) bool {
+			return f.last != nil && f.last(w, r, res)
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

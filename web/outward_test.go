@@ -314,4 +314,3 @@ func BenchmarkLastLook(b *testing.B) {
 		})
 	}
 }
-
