@@ -42,6 +42,8 @@ func ParseDestination(s string) (Destination, error) {
 		return Destination{}, fmt.Errorf("%q has no host", s)
 	case slices.Contains(unsafeSchemes, scheme):
 		return Destination{}, fmt.Errorf("nobody may be sent to %q: the scheme is not safe", scheme+":")
+	case !web && len(scheme) > maxScheme:
+		return Destination{}, fmt.Errorf("the scheme is longer than %d bytes", maxScheme)
 	case !web && rest != "":
 		return Destination{}, fmt.Errorf("%q has something after the scheme of an app", s)
 	case !web:

@@ -122,7 +122,7 @@ func stopRedirect(w http.ResponseWriter, r *http.Request, res *http.Response, si
 }
 
 const (
-	redirectRate   = 20  // events a second, of one site
+	redirectRate   = 5   // events a second, of one site
 	redirectBurst  = 500 // of them at once
 	redirectsNamed = 100 // origins that are logged in a minute
 )

@@ -46,15 +46,16 @@ func (c auditSuggestCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	found, unrecorded := map[[2]string]*suggestion{}, uint64(0)
+	found, unrecorded, unlisted := map[[2]string]*suggestion{}, uint64(0), 0
 	err = readTrail(t, c.trailFlags, filterFlags{Since: c.Since, Kind: string(audit.KindRedirect)}, func(e audit.Event, _ []byte) error {
 		decider, known := deciders[e.Site]
 		if c.Site != "" && e.Site != strings.TrimSuffix(c.Site, "/") || c.Config != "" && !known {
 			return nil
 		}
 		unrecorded += e.Count
-		if e.Rule == string(gateway.RuleRedirectMalformed) || decider == nil || !decider.Address(e.Target, e.Time).Allow {
-			count(found, e)
+		wanted := e.Rule == string(gateway.RuleRedirectMalformed) || decider == nil || !decider.Address(e.Target, e.Time).Allow
+		if wanted && !count(found, e) {
+			unlisted++
 		}
 		return nil
 	})
@@ -75,6 +76,9 @@ func (c auditSuggestCommand) Run(t *terminal) error {
 	writeSuggestions(&b, all)
 	if unrecorded > 0 {
 		fmt.Fprintf(&b, "# %d more came too fast to be recorded one by one.\n", unrecorded)
+	}
+	if unlisted > 0 {
+		fmt.Fprintf(&b, "# %d more went to yet other addresses.\n", unlisted)
 	}
 	_, err = io.WriteString(t.stdout, b.String())
 	return err
@@ -101,8 +105,12 @@ func (c auditSuggestCommand) deciders() (map[string]*gateway.Redirects, error) {
 	return all, nil
 }
 
-// count adds a redirect to those of its origin.
-func count(found map[[2]string]*suggestion, e audit.Event) {
+// maxSuggested bounds what a flood of made-up addresses can take of memory.
+const maxSuggested = 10000
+
+// count adds a redirect to those of its origin, and reports false if there are
+// too many others.
+func count(found map[[2]string]*suggestion, e audit.Event) bool {
 	origin, path := "", []string{}
 	if i := strings.Index(e.Target, "://"); i >= 0 {
 		host, _, _ := strings.Cut(e.Target[i+len("://"):], "/")
@@ -116,6 +124,9 @@ func count(found map[[2]string]*suggestion, e audit.Event) {
 	}
 	s := found[[2]string{e.Site, origin}]
 	if s == nil {
+		if len(found) >= maxSuggested {
+			return false
+		}
 		s = &suggestion{Site: e.Site, Allow: origin, path: path}
 		found[[2]string{e.Site, origin}] = s
 	}
@@ -128,6 +139,7 @@ func count(found map[[2]string]*suggestion, e audit.Event) {
 		n++
 	}
 	s.path = s.path[:n]
+	return true
 }
 
 // suggestions returns what was found, by site, the most frequent first, and what
