@@ -14,12 +14,16 @@ type Query struct {
 	HostID      string // or its number in Moodle's mnet_host table
 	Wantsurl    string // the page that is wanted there
 	Hub         string // not empty: a hub takes us for the learner's home
+	Link        string // a token that signs the link; empty for none
 }
 
 // FromHub ends a jump link that takes a remote learner home. A home that does
 // not know them as its own sends them nowhere else: two sites that each take
 // the other for the home would have a browser run in circles.
 const FromHub = "&hub=1"
+
+// Signed returns a jump link with the token that signs it.
+func Signed(link, token string) string { return link + "&link=" + url.QueryEscape(token) }
 
 // JumpLink returns the address at home, a site of the given kind, that takes
 // its learner to a page of site, logged in (protocol page, section 7): the
@@ -55,7 +59,7 @@ func ParseQuery(raw string) (Query, Rule) {
 	}
 	var q Query
 	var wr string
-	var seen [5]bool
+	var seen [6]bool
 	for pair := range strings.SplitSeq(raw, "&") {
 		key, value, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(key)
@@ -75,6 +79,8 @@ func ParseQuery(raw string) (Query, Rule) {
 			i, field = 3, &q.Hub
 		case "wr":
 			i, field = 4, &wr
+		case "link":
+			i, field = 5, &q.Link
 		default:
 			continue
 		}

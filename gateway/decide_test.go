@@ -45,6 +45,8 @@ func TestParseQuery(t *testing.T) {
 		{"a repeated wr", "wr=https://sp.test&ins=4&wr=https://sp.test", gateway.Query{}, "repeated"},
 		{"a broken wr", "wr=%zz", gateway.Query{}, "bad-query"},
 		{"a repeated wantsurl", "hostid=3&wantsurl=/a&wantsurl=/a", gateway.Query{}, "repeated"},
+		{"a signed link", "hostid=3&link=a.b-c_d.e", gateway.Query{HostID: "3", Link: "a.b-c_d.e"}, "ok"},
+		{"two signatures", "hostid=3&link=a&link=a", gateway.Query{}, "repeated"},
 		{"a name repeated in escapes", "hostid=3&hosti%64=4", gateway.Query{}, "repeated"},
 		{"a broken escape", "hostid=3&wantsurl=%zz", gateway.Query{}, "bad-query"},
 		{"64 KB", "wantsurl=" + strings.Repeat("a", 64<<10), gateway.Query{}, "query-too-long"},

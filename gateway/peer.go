@@ -71,6 +71,9 @@ type Peer struct {
 	Roam   Access
 	Access Access
 
+	// RequireSigned refuses jumps to the peer whose links it has not signed.
+	RequireSigned bool
+
 	// Export names the fields of ProfileFields that the peer learns about a
 	// user; nil for all.
 	Export []string

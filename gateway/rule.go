@@ -32,6 +32,21 @@ const (
 	RuleTooMany       Rule = "too-many"       // more jumps wait for a login than this address or site may have
 )
 
+// Rules about where a jump comes from and who has signed its link. Those of
+// signatures refuse only where one is needed.
+const (
+	RuleUnsigned           Rule = "unsigned"            // a link without a signature, where one is needed
+	RuleSignatureMalformed Rule = "signature-malformed" // not the kind of token that signs a link
+	RuleSignatureKey       Rule = "signature-key"       // by a key that the peer does not have
+	RuleSignatureInvalid   Rule = "signature-invalid"   // not by the key that it names, or changed on the way
+	RuleSignatureOther     Rule = "signature-other"     // for another link: another forum, home or page
+	RuleSignatureExpired   Rule = "signature-expired"   // its time is over
+	RuleSignatureTooLong   Rule = "signature-too-long"  // good for longer than we accept
+	RuleSignatureRevoked   Rule = "signature-revoked"   // taken back
+	RuleConfirmOver        Rule = "confirm-over"        // the page that asked is too old, or of another session
+	RuleConfirmForeign     Rule = "confirm-foreign"     // another site sent the answer to the page that asks
+)
+
 // RuleUpstreamLocation stops a jump that was allowed: the Moodle behind, which
 // makes the tokens, sends its learner somewhere else.
 const RuleUpstreamLocation Rule = "upstream-location"

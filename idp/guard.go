@@ -27,6 +27,7 @@ func NewGuard(site gateway.Wwwroot, peers *gateway.Allowlist, aliases ...gateway
 	return &Guard{&Provider{
 		Options: Options{Site: site, Aliases: aliases, Peers: peers, Now: time.Now},
 		own:     gateway.OwnSite(site, aliases...),
+		names:   append([]gateway.Wwwroot{site}, aliases...),
 	}}
 }
 

@@ -17,6 +17,9 @@ import (
 // login page, from which Return takes them on. A HEAD is only decided.
 func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 	a, final := p.ask(r)
+	if rule := p.unsigned(a); rule != gateway.RuleOK { // no login would change that
+		return a.refuse(rule)
+	}
 	if final {
 		return a
 	}
@@ -35,7 +38,7 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 	if !who.LoggedIn() {
 		return p.remember(w, r, a, session, who)
 	}
-	if a = p.admit(a, who); a.Refused || a.Location != "" {
+	if a = p.admit(r, a, session, who); a.final() {
 		return a
 	}
 	token, err := p.Store.Mint(r.Context(), p.grant(r, a, session, who))
@@ -49,11 +52,16 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 // ask decides what a request asks for, whoever makes it. The Answer is final if
 // it refuses or leads to a page of our own, and to a HEAD.
 func (p *Provider) ask(r *http.Request) (a Answer, final bool) {
+	origin := gateway.OriginOf(r.Header, p.names...)
 	query, rule := gateway.ParseQuery(r.URL.RawQuery)
 	if rule != gateway.RuleOK {
-		return Answer{Rule: rule, Refused: true}, true
+		return Answer{Rule: rule, Refused: true, Origin: origin}, true
 	}
 	a = p.decide(query)
+	a.Origin = origin
+	if p.Links != nil && !a.Refused && a.Location == "" {
+		a.Signature = p.Links.Verify(r.Context(), query.Link, a.Peer, query.Wantsurl, a.Target)
+	}
 	if !a.Refused && !navigation(r) {
 		a = a.refuse(gateway.RuleNotNavigation)
 	}
@@ -65,7 +73,7 @@ func (p *Provider) ask(r *http.Request) (a Answer, final bool) {
 // of the form that is sent from it.
 func (p *Provider) remember(w http.ResponseWriter, r *http.Request, a Answer, moodleSession string, who gateway.Identity) Answer {
 	browser := p.Browsers.Open(r, p.browserCookie)
-	jump, err := p.Browsers.Plant(browser, a.Peer.Wwwroot, a.Wantsurl)
+	jump, err := p.Browsers.Plant(browser, a.planted())
 	if err != nil {
 		a.Err = err
 		return a
@@ -86,6 +94,11 @@ func (p *Provider) remember(w http.ResponseWriter, r *http.Request, a Answer, mo
 	}
 	a.Location = p.Site.String() + page + "?" + jumpParameter + "=" + url.QueryEscape(store.Ref(browser, jump))
 	return a
+}
+
+// planted returns the jump that waits for a login.
+func (a Answer) planted() store.Jump {
+	return store.Jump{Peer: a.Peer.Wwwroot, Wantsurl: a.Wantsurl, Origin: a.Origin, Signature: a.Signature}
 }
 
 // grant returns what a token for this learner, who has this Moodle session,

@@ -549,3 +549,31 @@ func TestFloodsOfLoginsAreCapped(t *testing.T) {
 		t.Errorf("got %+v", a)
 	}
 }
+
+func TestALearnerWhoComesBackFromTheProviderIsAsked(t *testing.T) {
+	c := newCollege(t)
+	c.with(func(o *idp.Options) {
+		o.Unsigned, o.Now = gateway.UnsignedConfirm, func() time.Time { return c.now }
+		o.Confirmations = func() [][32]byte { return [][32]byte{{2}} }
+	})
+	b := browser{}
+	a, _ := c.comeBack(b, c.login(t, c.click(b, gateway.OriginCross, "")))
+	if a.Confirm == nil || a.Origin != gateway.OriginCross || a.Confirm.Name != "Ada Lovelace" {
+		t.Fatalf("%+v", a)
+	}
+	stranger := browser{}
+	if _, header := c.comeBack(stranger, c.login(t, c.click(stranger, gateway.OriginOwn, ""))); header.Get("Set-Cookie") == "" {
+		t.Error("no cookie")
+	}
+	if a := c.press(stranger, a.Confirm.Ticket); a.Rule != gateway.RuleConfirmOver {
+		t.Errorf("by another login: %+v", a)
+	}
+	landing(t, c.press(b, a.Confirm.Ticket))
+	landing(t, c.click(b, gateway.OriginCross, ""))
+	if a := c.press(browser{}, a.Confirm.Ticket); a.Rule != gateway.RuleConfirmOver {
+		t.Errorf("without a login: %+v", a)
+	}
+	b = browser{}
+	a, _ = c.comeBack(b, c.login(t, c.click(b, gateway.OriginNone, "")))
+	landing(t, a) // by the learner's own click
+}

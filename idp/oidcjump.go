@@ -43,7 +43,7 @@ func (p *Provider) LeadsToLogin(address string) bool {
 // The session at home from which they leave is their login with us.
 func (p *Provider) vouch(r *http.Request, a Answer, login string, user gateway.User) Answer {
 	who := gateway.Identity{User: user}
-	if a = p.admit(a, who); a.Refused || a.Location != "" {
+	if a = p.admit(r, a, login, who); a.final() {
 		return a
 	}
 	token, err := p.Store.Mint(r.Context(), p.grant(r, a, login, who))
@@ -76,7 +76,7 @@ func (p *Provider) rememberLogin(w http.ResponseWriter, r *http.Request, a Answe
 		return a
 	}
 	browser := p.Browsers.Open(r, p.browserCookie)
-	jump, err := p.Browsers.PlantLogin(browser, a.Peer.Wwwroot, a.Wantsurl)
+	jump, err := p.Browsers.PlantLogin(browser, a.planted())
 	if err == nil {
 		err = p.Browsers.Save(r, w, browser)
 	}
@@ -116,8 +116,7 @@ func (p *Provider) Callback(w http.ResponseWriter, r *http.Request) Answer {
 	case !ok:
 		return Answer{}.refuse(gateway.RuleLoginOver)
 	}
-	// The allowlist may have changed since the jump was remembered.
-	a := p.decide(gateway.Query{Hostwwwroot: jump.Peer.String(), Wantsurl: jump.Wantsurl})
+	a := p.resume(jump)
 	if !a.Refused {
 		a = p.completeLogin(w, r, a, back, jump)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/link"
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/store"
@@ -42,6 +43,9 @@ type Options struct {
 	SessionTimeout time.Duration                    // told to peers; and the life of a session there
 	Secrets        Secrets                          // keep Moodle session ids secret
 	Behind         *moodle.Behind                   // has the pictures; nil for none
+	Unsigned       gateway.Unsigned                 // what becomes of unsigned jumps that a foreign page may have begun
+	Links          *link.Verifier                   // of signed links; nil if none counts as signed
+	Confirmations  Secrets                          // seal what the page that asks, and the cookie that remembers, say
 	Client         func(r *http.Request) netip.Addr // the browser's address
 	Now            func() time.Time                 // nil means time.Now; peers may be good for a time only
 
@@ -64,20 +68,25 @@ type Provider struct {
 	Options
 	browserCookie string
 	loginCookie   string // of logins at the OpenID provider
+	confirmCookie string // remembers peers that the learner has confirmed
 	browserPrefix string // how these begin in a header
 	loginPrefix   string
 	forgetter     forgetter          // nil if the source remembers nothing
 	own           *gateway.Allowlist // the site itself, for links that name it as their forum
+	names         []gateway.Wwwroot  // of the site: its wwwroot and aliases
 }
 
 // New returns the identity provider of a site.
 func New(o Options) *Provider {
-	p := &Provider{Options: o, browserCookie: o.Site.CookieName("browser"), loginCookie: o.Site.CookieName("login")}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	p := &Provider{
+		Options: o, names: append([]gateway.Wwwroot{o.Site}, o.Aliases...),
+		browserCookie: o.Site.CookieName("browser"), loginCookie: o.Site.CookieName("login"), confirmCookie: o.Site.CookieName("confirmed"),
+	}
 	p.browserPrefix, p.loginPrefix = p.browserCookie+"=", p.loginCookie+"="
 	p.forgetter, _ = o.Source.(forgetter)
-	if p.Now == nil {
-		p.Now = time.Now
-	}
 	p.own = gateway.OwnSite(o.Site, o.Aliases...)
 	return p
 }
@@ -99,6 +108,10 @@ type Answer struct {
 	Home     *gateway.Peer  // of a remote learner, if it is a peer
 	Err      error          // Redis, Moodle or the OpenID provider could not be asked
 
+	Origin    gateway.Origin    // of the click
+	Signature gateway.Signature // of the link
+	Confirm   *Confirmation     // ask the learner first
+
 	// Cause says, for the record, why a login at the OpenID provider was
 	// refused; Lacking what the account there lacks, in words for a page.
 	Cause   error
@@ -112,7 +125,13 @@ type Answer struct {
 	// the one that is configured is missing.
 	OtherCookie string
 
-	fromHub bool // a hub takes us for the learner's home
+	fromHub   bool // a hub takes us for the learner's home
+	confirmed bool // the learner has been asked
+}
+
+// final reports whether the Answer is one without a token.
+func (a Answer) final() bool {
+	return a.Err != nil || a.Refused || a.Location != "" || a.Confirm != nil
 }
 
 func (a Answer) refuse(rule gateway.Rule) Answer {
@@ -123,6 +142,14 @@ func (a Answer) refuse(rule gateway.Rule) Answer {
 // browser returns what an identity source may know of a request.
 func (p *Provider) browser(r *http.Request, session string) moodle.Browser {
 	return moodle.Browser{Session: session, Addr: p.Client(r), UserAgent: r.UserAgent()}
+}
+
+// resume decides anew what a jump is to become that was remembered: the
+// allowlist may have changed since.
+func (p *Provider) resume(jump store.Jump) Answer {
+	a := p.decide(gateway.Query{Hostwwwroot: jump.Peer.String(), Wantsurl: jump.Wantsurl})
+	a.Origin, a.Signature = jump.Origin, jump.Signature
+	return a
 }
 
 // decide makes an Answer of a decision. It has a Location already if the link

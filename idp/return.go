@@ -107,10 +107,16 @@ func (p *Provider) mayComplete(r *http.Request) bool {
 // complete lets the jump take place, or says why it does not.
 func (p *Provider) complete(w http.ResponseWriter, r *http.Request, browser *sessions.Session, jump pending, moodleSession string, who gateway.Identity) (Answer, bool) {
 	login := loginMark(moodleSession)
-	// The allowlist may have changed since the jump was remembered.
-	a := p.decide(gateway.Query{Hostwwwroot: jump.Peer.String(), Wantsurl: jump.Wantsurl})
-	a = p.admit(a, who)
-	if a.Refused || a.Location != "" { // without a token
+	a := p.resume(jump.Jump)
+	if jump.ref != "" {
+		// Anybody may plant a jump in a browser of their own, and name it here.
+		a.Origin = gateway.OriginCross
+	}
+	a = p.admit(r, a, moodleSession, who)
+	if a.Err != nil {
+		return Answer{Err: a.Err}, false
+	}
+	if a.final() {
 		store.Drop(browser, jump.Jump, login)
 		if err := p.Browsers.Save(r, w, browser); err != nil {
 			return Answer{Err: err}, false

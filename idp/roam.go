@@ -13,9 +13,9 @@ const (
 	OutcomeMoved = "moved" // our own jump address, which was asked for under an alias
 )
 
-// admit says whether a learner who is logged in may go where a decision leads.
-// If the Answer is refused or has a Location, no token may be minted.
-func (p *Provider) admit(a Answer, who gateway.Identity) Answer {
+// admit says whether a learner who is logged in, by this session, may go where a
+// decision leads. If the Answer is final, no token may be minted.
+func (p *Provider) admit(r *http.Request, a Answer, session string, who gateway.Identity) Answer {
 	a.Username = who.User.Username
 	switch rule := who.Standing(); {
 	case a.Refused || a.Location != "":
@@ -25,6 +25,8 @@ func (p *Provider) admit(a Answer, who gateway.Identity) Answer {
 		return a.refuse(rule)
 	case !gateway.MayRoam(p.Roam, a.Peer, who.User.Username):
 		return a.refuse(gateway.RuleUserNotAllowed)
+	default:
+		return p.meant(r, a, session, who)
 	}
 	return a
 }
@@ -58,11 +60,13 @@ func (p *Provider) homeward(a Answer, user gateway.User) Answer {
 // Moodle's cookie belongs to the wwwroot, so the learner goes on there, with
 // the decided link written anew; what is refused there is refused here.
 func (p *Provider) Forward(r *http.Request) Answer {
+	origin := gateway.OriginOf(r.Header, p.names...)
 	query, rule := gateway.ParseQuery(r.URL.RawQuery)
 	if rule != gateway.RuleOK {
-		return Answer{Rule: rule, Refused: true}
+		return Answer{Rule: rule, Refused: true, Origin: origin}
 	}
 	a := p.decide(query)
+	a.Origin = origin
 	if a.Refused || a.Location != "" {
 		return a
 	}
@@ -70,6 +74,9 @@ func (p *Provider) Forward(r *http.Request) Answer {
 	a.Location = gateway.JumpLink(p.Site, gateway.Moodle, a.Peer.Wwwroot, a.Target)
 	if a.fromHub {
 		a.Location += gateway.FromHub
+	}
+	if query.Link != "" {
+		a.Location = gateway.Signed(a.Location, query.Link)
 	}
 	return a
 }

@@ -14,8 +14,8 @@ import (
 
 // answer turns what became of a jump into the response, one log line, one event
 // of the trail and the metrics. step says where it came from: "jump", "return",
-// "callback" or "alias". It reports false if there is nothing to answer: Moodle's
-// own answer is to be passed on.
+// "callback", "confirm" or "alias". It reports false if there is nothing to
+// answer: Moodle's own answer is to be passed on.
 //
 // The event comes first: what has to be recorded and cannot be is not done.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, step string, a idp.Answer, start time.Time) bool {
@@ -27,6 +27,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 		a.Err, outcome = errors.Join(a.Err, err), "error"
 	}
 	switch {
+	case errors.Is(a.Err, errStray):
+		writeProblem(w, r, stray, site.Wwwroot.String(), nil)
 	case a.Err != nil:
 		writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
 	case a.Refused:
@@ -35,6 +37,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 			p, home = remoteOf(a.Home), a.Home.Wwwroot
 		}
 		writeProblem(w, r, p, home.String(), refusal(a))
+	case a.Confirm != nil:
+		writeConfirm(w, r, site.Wwwroot, a)
 	case a.Passed:
 	case a.Location == "": // a HEAD: decided, not done
 		w.Header().Set("Cache-Control", "no-store")
@@ -52,6 +56,8 @@ func outcomeOf(a idp.Answer) string {
 		return "error"
 	case a.Refused:
 		return "refused"
+	case a.Confirm != nil:
+		return "confirm"
 	case a.Passed:
 		return "passed"
 	case a.Location == "":
@@ -86,6 +92,15 @@ func (h *Handler) logJump(r *http.Request, site *Site, step, outcome string, a i
 		peer = a.Peer.Wwwroot.String()
 		attrs = append(attrs, slog.String("peer", peer), slog.String("wantsurl", printable(a.Wantsurl)))
 	}
+	if a.Origin != "" {
+		attrs = append(attrs, slog.String("origin", string(a.Origin)))
+	}
+	if a.Signature.Rule != "" {
+		attrs = append(attrs, slog.String("signature", string(a.Signature.Rule)))
+	}
+	if a.Signature.ID != "" {
+		attrs = append(attrs, slog.String("link", printable(a.Signature.ID)))
+	}
 	if a.Username != "" {
 		attrs = append(attrs, slog.String("user", a.Username))
 	}
@@ -106,6 +121,7 @@ func (h *Handler) logJump(r *http.Request, site *Site, step, outcome string, a i
 	}
 	h.log.LogAttrs(r.Context(), level, "jump", attrs...)
 	h.metrics.jumps.WithLabelValues(site.Wwwroot.String(), peer, outcome, string(a.Rule)).Inc()
+	h.metrics.jumpOrigins.WithLabelValues(site.Wwwroot.String(), string(a.Origin), string(a.Signature.Rule)).Inc()
 	h.metrics.jumpSeconds.WithLabelValues(site.Wwwroot.String(), step).Observe(time.Since(start).Seconds())
 }
 

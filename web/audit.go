@@ -27,11 +27,14 @@ func (h *Handler) event(r *http.Request, site *Site, step, outcome string, a idp
 	if a.Peer != nil {
 		e.Peer = a.Peer.Wwwroot.String()
 	}
+	e.Origin, e.Signature, e.Link = string(a.Origin), string(a.Signature.Rule), printable(a.Signature.ID)
 	switch {
 	case a.Err != nil:
 		e.Decision, e.Detail = audit.Failed, printable(a.Err.Error())
 	case a.Refused:
 		e.Decision = audit.Refuse
+	case a.Confirm != nil:
+		e.Decision = audit.Ask
 	default:
 		e.URL, e.Token = emitted(a)
 	}

@@ -72,7 +72,7 @@ func TestEveryDecisionIsAnEvent(t *testing.T) {
 	}
 	token := query.Get("token")
 	hash := audit.Hash(token)
-	base := audit.Event{Kind: audit.KindDecision, Site: "https://home.test", Client: "192.0.2.1", Step: "jump", Issuer: "gateway"}
+	base := audit.Event{Kind: audit.KindDecision, Site: "https://home.test", Client: "192.0.2.1", Step: "jump", Issuer: "gateway", Origin: "cross-site"}
 	with := func(change func(*audit.Event)) audit.Event {
 		e := base
 		change(&e)

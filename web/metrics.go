@@ -12,6 +12,7 @@ type Metrics struct {
 	registry    *prometheus.Registry
 	requests    *prometheus.CounterVec
 	jumps       *prometheus.CounterVec
+	jumpOrigins *prometheus.CounterVec
 	jumpSeconds *prometheus.HistogramVec
 	calls       *prometheus.CounterVec
 	logouts     *prometheus.CounterVec
@@ -28,10 +29,14 @@ func NewMetrics(up func() bool) *Metrics {
 		}, []string{"site"}),
 		jumps: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_jumps_total",
-			Help: "Jumps, by peer, outcome (landed, login, home, own, moved, passed, refused, head, error) and the rule that decided.",
+			Help: "Jumps, by peer, outcome (landed, login, confirm, home, own, moved, passed, refused, head, error) and the rule that decided.",
 		}, []string{"site", "peer", "outcome", "rule"}),
+		jumpOrigins: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_jump_origins_total",
+			Help: "Jumps, by where the click came from (same-origin, same-site, none, cross-site) and what the link's signature is (none for a link without one, ok, or a rule).",
+		}, []string{"site", "origin", "signature"}),
 		jumpSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "jumpgate_jump_seconds", Help: "Time to decide a jump, by step (jump, return, callback, alias).",
+			Name: "jumpgate_jump_seconds", Help: "Time to decide a jump, by step (jump, return, callback, confirm, alias).",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"site", "step"}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -49,7 +54,7 @@ func NewMetrics(up func() bool) *Metrics {
 			Help: "Redirects of the Moodle behind to somewhere that is not allowed, by what became of them (reported, stopped).",
 		}, []string{"site", "decision"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpSeconds, m.calls, m.logouts, m.failures, m.redirects,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.calls, m.logouts, m.failures, m.redirects,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {
 				return 1

@@ -19,12 +19,15 @@ var pageHTML string
 
 var pageTemplate = template.Must(template.New("page").Parse(pageHTML))
 
-// contentPolicy lets our pages have their own style and nothing else.
-var contentPolicy = func() string {
+// contentPolicy lets our pages have their own style, forms that lead where
+// forms says, and nothing else.
+func contentPolicy(forms string) string {
 	sum := sha256.Sum256([]byte(style))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}()
+		"'; base-uri 'none'; form-action " + forms + "; frame-ancestors 'none'"
+}
+
+var problemPolicy = contentPolicy("'none'") // problems have no forms
 
 // detail is a line for the administrator below a page.
 type detail struct{ Name, Value string }
@@ -32,7 +35,6 @@ type detail struct{ Name, Value string }
 // writeProblem answers with a page in plain words. home is the wwwroot that
 // the page links to, or empty.
 func writeProblem(w http.ResponseWriter, r *http.Request, p problem, home string, details []detail) {
-	h := w.Header()
 	details = append(details,
 		detail{"request", RequestID(r)},
 		detail{"time", time.Now().UTC().Format(time.RFC3339)})
@@ -44,12 +46,8 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p problem, home string
 	if err != nil { // the template and its data are our own
 		panic(err)
 	}
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(page.Len()))
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", contentPolicy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
+	h := w.Header()
+	h.Set("Content-Security-Policy", problemPolicy)
 	h.Set("Referrer-Policy", "no-referrer")
 	switch p.Status {
 	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
@@ -57,8 +55,19 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p problem, home string
 	case http.StatusTooManyRequests:
 		h.Set("Retry-After", "300")
 	}
-	w.WriteHeader(p.Status)
+	writePage(w, r, p.Status, page.Bytes())
+}
+
+// writePage answers with a page of ours.
+func writePage(w http.ResponseWriter, r *http.Request, status int, page []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(page)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		w.Write(page.Bytes())
+		w.Write(page)
 	}
 }

@@ -28,6 +28,8 @@ var (
 	badRequest = problem{http.StatusBadRequest, "This link is damaged",
 		"It does not say clearly where it leads. Perhaps it was cut off or changed on its way to you.",
 		"Try to copy the whole link from the mail once more. " + adviceLink}
+	unsigned = problem{http.StatusForbidden, "This link is not one that we can trust",
+		"Your institution wants to know from the other site itself that the link is its own, and this one does not say so.", adviceLink}
 	notYou = problem{http.StatusForbidden, "You cannot go there with this account", "", adviceAdmin}
 	// Not a status of 5xx: a link that a teacher has put on a page must not make
 	// whoever watches the gateway think that it is down.
@@ -60,6 +62,20 @@ var problems = map[gateway.Rule]problem{
 		"Your institution lets you visit parts of the site that the link leads to, but not this one.", adviceAdmin},
 	gateway.RuleNotNavigation: {http.StatusForbidden, "Please follow the link yourself",
 		"A jump to another site takes place when you click on its link, not inside another page.", "Open the link in a window of its own."},
+	gateway.RuleUnsigned:           unsigned,
+	gateway.RuleSignatureMalformed: unsigned,
+	gateway.RuleSignatureKey:       unsigned,
+	gateway.RuleSignatureInvalid:   unsigned,
+	gateway.RuleSignatureOther:     unsigned,
+	gateway.RuleSignatureTooLong:   unsigned,
+	gateway.RuleSignatureExpired: {http.StatusForbidden, "This link has expired",
+		"It was good for some time, and that is over.", "Look for the page on the other site, or ask for a new link."},
+	gateway.RuleSignatureRevoked: {http.StatusForbidden, "This link is no longer valid",
+		"It was taken back.", "Look for the page on the other site, or ask for a new link."},
+	gateway.RuleConfirmOver: {http.StatusForbidden, "This page is out of date",
+		"It was open for too long, or somebody else has logged in since.", adviceAgain},
+	gateway.RuleConfirmForeign: {http.StatusForbidden, "We did not ask you this",
+		"Another site tried to answer in your place.", adviceLink},
 	gateway.RuleTooMany: {http.StatusTooManyRequests, "Too many visitors at once",
 		"More people are on their way from here than we can take care of.", "Wait a few minutes, then follow the link again."},
 	gateway.RuleUpstreamLocation: {http.StatusBadGateway, "We stopped this jump",

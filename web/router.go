@@ -24,6 +24,7 @@ var ourPaths = []string{
 	gateway.Moodle.RPCPath(),
 	publicKeyPath,
 	idp.CallbackPath,
+	idp.ConfirmPath,
 }
 
 // ours reports whether a path means one of ours. PHP takes further segments
@@ -106,6 +107,9 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	}
 	if site.IDP != nil && site.IDP.OpenID != nil {
 		m.Path(root+idp.CallbackPath).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.callback(site)))
+	}
+	if site.IDP != nil {
+		m.Path(root + idp.ConfirmPath).Handler(h.confirm(site))
 	}
 	home := site.Wwwroot.String()
 	if site.RPC != nil {

@@ -51,7 +51,7 @@ type filterFlags struct {
 	User     string `placeholder:"NAME" help:"Of this user, hidden or not."`
 	Peer     string `placeholder:"WWWROOT" help:"Of this peer."`
 	Rule     string `help:"Decided by this rule, or refused for this reason."`
-	Decision string `enum:",allow,refuse,error" default:"" placeholder:"allow|refuse|error" help:"With this decision."`
+	Decision string `enum:",allow,refuse,ask,error" default:"" placeholder:"allow|refuse|ask|error" help:"With this decision."`
 	Request  string `placeholder:"ID" help:"Of this request, as the log and the pages name it."`
 	Kind     string `placeholder:"KIND" help:"Of this kind: decision, redemption, landing, redirect, rpc, logout, key, admin, config, checkpoint, torn, dropped…"`
 }

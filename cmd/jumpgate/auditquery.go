@@ -72,7 +72,7 @@ func eventText(e audit.Event) string {
 		dash(e.Decision), dash(e.Rule), dash(e.User), dash(e.Peer))
 	for _, f := range [][2]string{
 		{"step", e.Step}, {"outcome", e.Outcome}, {"target", e.Target}, {"url", e.URL}, {"client", e.Client}, {"request", e.Request},
-		{"detail", e.Detail}, {"file", e.File},
+		{"origin", e.Origin}, {"signature", e.Signature}, {"link", e.Link}, {"detail", e.Detail}, {"file", e.File},
 	} {
 		if f[1] != "" {
 			line += "  " + f[0] + "=" + strconv.QuoteToGraphic(f[1])
@@ -98,7 +98,7 @@ func fields(e audit.Event) (names, values []string) {
 		{"time", e.Time.UTC().Format(time.RFC3339Nano)}, {"seq", strconv.FormatUint(e.Seq, 10)}, {"kind", string(e.Kind)}, {"site", e.Site},
 		{"request", e.Request}, {"client", e.Client}, {"step", e.Step}, {"user", e.User}, {"peer", e.Peer}, {"target", e.Target},
 		{"decision", e.Decision}, {"rule", e.Rule}, {"outcome", e.Outcome}, {"url", e.URL}, {"issuer", e.Issuer},
-		{"latency", strconv.FormatInt(e.Latency, 10)}, {"token", e.Token}, {"detail", e.Detail}, {"file", e.File}, {"count", strconv.FormatUint(e.Count, 10)},
+		{"latency", strconv.FormatInt(e.Latency, 10)}, {"token", e.Token}, {"origin", e.Origin}, {"signature", e.Signature}, {"link", e.Link}, {"detail", e.Detail}, {"file", e.File}, {"count", strconv.FormatUint(e.Count, 10)},
 	} {
 		value := visibleText(f[1])
 		if value != "" && (value[0] == '=' || value[0] == '+' || value[0] == '-' || value[0] == '@') {

@@ -87,21 +87,23 @@ func (auditExportCommand) Help() string {
 
 // exported is a line of an export.
 type exported struct {
-	Time     time.Time `json:"time"`
-	Kind     string    `json:"kind"`
-	Site     string    `json:"site,omitempty"`
-	Client   string    `json:"client,omitempty"`
-	Step     string    `json:"step,omitempty"`
-	User     string    `json:"user,omitempty"`
-	Peer     string    `json:"peer,omitempty"`
-	Target   string    `json:"target,omitempty"`
-	Decision string    `json:"decision,omitempty"`
-	Rule     string    `json:"rule,omitempty"`
-	Outcome  string    `json:"outcome,omitempty"`
-	URL      string    `json:"url,omitempty"`
-	Issuer   string    `json:"issuer,omitempty"`
-	Latency  int64     `json:"latency,omitempty"`
-	Count    uint64    `json:"count,omitempty"`
+	Time      time.Time `json:"time"`
+	Kind      string    `json:"kind"`
+	Site      string    `json:"site,omitempty"`
+	Client    string    `json:"client,omitempty"`
+	Step      string    `json:"step,omitempty"`
+	User      string    `json:"user,omitempty"`
+	Peer      string    `json:"peer,omitempty"`
+	Target    string    `json:"target,omitempty"`
+	Decision  string    `json:"decision,omitempty"`
+	Rule      string    `json:"rule,omitempty"`
+	Outcome   string    `json:"outcome,omitempty"`
+	URL       string    `json:"url,omitempty"`
+	Issuer    string    `json:"issuer,omitempty"`
+	Latency   int64     `json:"latency,omitempty"`
+	Origin    string    `json:"origin,omitempty"`
+	Signature string    `json:"signature,omitempty"`
+	Count     uint64    `json:"count,omitempty"`
 }
 
 // Run prints one JSON object a line.
@@ -119,7 +121,7 @@ func (c auditExportCommand) Run(t *terminal) error {
 		return encoder.Encode(exported{
 			Time: e.Time, Kind: string(e.Kind), Site: e.Site, Client: hidden.Of(e.Client), Step: e.Step, User: hidden.Of(e.User), Peer: e.Peer,
 			Target: withoutQuery(e.Target), Decision: e.Decision, Rule: e.Rule, Outcome: e.Outcome, URL: withoutQuery(e.URL),
-			Issuer: e.Issuer, Latency: e.Latency, Count: e.Count,
+			Issuer: e.Issuer, Latency: e.Latency, Origin: e.Origin, Signature: e.Signature, Count: e.Count,
 		})
 	})
 	if flushed := out.Flush(); err == nil {

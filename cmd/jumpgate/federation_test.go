@@ -50,6 +50,7 @@ type setting struct {
 	token    string // of the home's web services
 	issuer   string // if not empty, the home has MNet, and the gateway its key
 	peers    string // YAML of a further peer, in one line
+	site     string // YAML of further fields of the home, in one line
 }
 
 // newFederation starts a federation and ends it with the test.
@@ -154,10 +155,11 @@ sites:
   - wwwroot: %s
     upstream: http://127.0.0.1:%s
     identity: %s
+    %s
 %s    peers:
       - {wwwroot: %q, hostid: 5, certificate: forum.pem}
       %s
-`, cmp.Or(s.redis, "embedded"), f.IDP, behind, s.identity, issuer, f.SP, s.peers))
+`, cmp.Or(s.redis, "embedded"), f.IDP, behind, s.identity, s.site, issuer, f.SP, s.peers))
 	var err error
 	if f.config, err = config.Load(file); err != nil {
 		f.t.Fatal(err)

@@ -156,6 +156,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
 		Secrets: secrets(keys), Children: g.children, Call: caller.Call, Logout: homeLogout(s, state, asked), Touch: touch,
 		Behind: inner, Redeemed: web.ObserveRedemptions(s.Wwwroot, g.trail),
+		Unsigned: s.Unsigned, Links: links(s, caller), Confirmations: func() [][32]byte { return keys.Secrets("confirmation") },
 	})
 	site := &web.Site{
 		Wwwroot: s.Wwwroot,

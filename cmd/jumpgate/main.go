@@ -26,6 +26,7 @@ type commands struct {
 	Peer    peerCommand    `cmd:"" help:"Add, look at and remove the sites that learners may jump to."`
 	Check   checkCommand   `cmd:"" help:"Say where a jump would land, or which rule refuses it."`
 	Policy  policyCommand  `cmd:"" help:"Print the rules of a site, and test them with cases of your own."`
+	Link    linkCommand    `cmd:"" help:"Make links to pages of the site, signed or not, and take signed ones back."`
 	Audit   auditCommand   `cmd:"" help:"Read and verify the trail of what was decided and done."`
 	Session sessionCommand `cmd:"" help:"List and end sessions at peers, and look into Moodle's."`
 	Key     keyCommand     `cmd:"" help:"Show, change, import or export the MNet key of a site."`

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
@@ -32,8 +33,11 @@ type policy struct {
 	MNet      string       `json:"mnet"` // strict or off
 	Roam      accessDoc    `json:"roam"`
 	Redirects redirectsDoc `json:"redirects"`
-	Peers     []policyPeer `json:"peers"`
-	Rules     []policyRule `json:"rules"`
+	// Of jumps that a foreign page may have begun, and of links.
+	UnsignedJumps string       `json:"unsigned_jumps"`
+	MaxLinkDays   int          `json:"max_link_days"`
+	Peers         []policyPeer `json:"peers"`
+	Rules         []policyRule `json:"rules"`
 }
 
 // redirectsDoc is where the Moodle behind may send browsers, besides the site
@@ -58,6 +62,7 @@ type policyPeer struct {
 	DenyPaths   []string  `json:"deny_paths"`
 	Roam        accessDoc `json:"roam"`
 	Access      accessDoc `json:"access"`
+	Signed      bool      `json:"require_signed"`
 	Export      []string  `json:"export"`
 	Fingerprint string    `json:"fingerprint"` // empty: the first one that is fetched over TLS is kept
 }
@@ -101,8 +106,8 @@ func (c policyPrintCommand) Run(t *terminal) error {
 func policyOf(s *config.Site) policy {
 	p := policy{
 		Site: s.Wwwroot.String(), Aliases: sortedNames(s.Aliases), Issuer: s.Issuer, MNet: "strict", Roam: accessOf(s.Roam),
-		Redirects: redirectsDoc{Mode: s.Redirects.Mode(), Allow: []string{}},
-		Peers:     []policyPeer{},
+		Redirects:     redirectsDoc{Mode: s.Redirects.Mode(), Allow: []string{}},
+		UnsignedJumps: string(s.Unsigned), MaxLinkDays: int(s.MaxLinkLife / (24 * time.Hour)), Peers: []policyPeer{},
 	}
 	for _, entry := range s.Redirects.Allow {
 		p.Redirects.Allow = append(p.Redirects.Allow, entry.String())
@@ -133,7 +138,7 @@ func policyPeerOf(p *gateway.Peer) policyPeer {
 		Wwwroot: p.Wwwroot.String(), Aliases: sortedNames(p.Aliases), Name: p.Label(), HostID: p.HostID,
 		Application: string(p.Application), Enabled: !p.Off, Expires: p.LastDay(),
 		Publish: sorted(p.Publish), Subscribe: sorted(p.Subscribe), AllowPaths: sorted(p.AllowPaths), DenyPaths: sorted(p.DenyPaths),
-		Roam: accessOf(p.Roam), Access: accessOf(p.Access), Export: []string{},
+		Roam: accessOf(p.Roam), Access: accessOf(p.Access), Signed: p.RequireSigned, Export: []string{},
 	}
 	for _, field := range gateway.ProfileFields {
 		if p.Exports(field) {
@@ -185,6 +190,8 @@ func (p policy) write(out io.Writer) {
 	row("redirects", p.Redirects.Mode)
 	row("  login", cmp.Or(p.Redirects.Login, "none"))
 	row("  allow", words(p.Redirects.Allow, "nothing"))
+	row("unsigned_jumps", p.UnsignedJumps)
+	row("max_link_life", strconv.Itoa(p.MaxLinkDays)+"d")
 	for _, peer := range p.Peers {
 		fmt.Fprintln(out)
 		row("peer", peer.Wwwroot)
@@ -196,12 +203,15 @@ func (p policy) write(out io.Writer) {
 			about = rule.About
 			fmt.Fprintf(out, "\nabout the %s\n", about)
 		}
-		fmt.Fprintf(out, "%-6s  %-18s  %s\n", rule.Decision, rule.Rule, rule.Meaning)
+		fmt.Fprintf(out, "%-6s  %-19s  %s\n", rule.Decision, rule.Rule, rule.Meaning)
 	}
 }
 
 func (d policyPeer) write(row func(name, text string)) {
-	enabled, end, id := "yes", "never", "none"
+	enabled, end, id, signed := "yes", "never", "none", "not required"
+	if d.Signed {
+		signed = "required"
+	}
 	if !d.Enabled {
 		enabled = "no"
 	}
@@ -223,6 +233,7 @@ func (d policyPeer) write(row func(name, text string)) {
 	row("  deny_paths", words(d.DenyPaths, "none"))
 	row("  roam", d.Roam.String())
 	row("  access", d.Access.String())
+	row("  signed", signed)
 	row("  export", words(d.Export, "nothing"))
 	row("  fingerprint", cmp.Or(d.Fingerprint, "of the first certificate that is fetched over TLS"))
 }

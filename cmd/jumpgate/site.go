@@ -14,6 +14,7 @@ import (
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
+	"jumpgate/gateway/link"
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/store"
@@ -45,6 +46,14 @@ func siteDir(c *config.Config, s *config.Site) string {
 // secrets returns the keys that seal the ids of Moodle sessions.
 func secrets(keys *mnet.Keyring) idp.Secrets {
 	return func() [][32]byte { return keys.Secrets("moodle session") }
+}
+
+// links returns what verifies the links that a site's peers have signed.
+func links(s *config.Site, caller *mnet.Caller) *link.Verifier {
+	return &link.Verifier{
+		Site: s.Wwwroot, Aliases: s.Aliases, MaxLife: s.MaxLinkLife,
+		Certificates: caller.Pins.Certificates, Refresh: caller.Refresh,
+	}
 }
 
 // openID returns the OpenID provider where the accounts of a site are, or nil.

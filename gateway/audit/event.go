@@ -48,30 +48,34 @@ const (
 const (
 	Allow  = "allow"
 	Refuse = "refuse"
+	Ask    = "ask"   // the learner is asked first
 	Failed = "error" // it could not be decided, or not be done
 )
 
 // Event is one line. Empty fields are left out. The order of the fields is that
 // of the line; it never changes, and new ones come before Prev.
 type Event struct {
-	Seq      uint64    `json:"seq"`  // 1, 2, 3… of a process, through all its files
-	Time     time.Time `json:"time"` // UTC, microseconds
-	Kind     Kind      `json:"kind"`
-	Site     string    `json:"site"`    // wwwroot
-	Request  string    `json:"request"` // id, as in the log and on pages
-	Client   string    `json:"client"`  // address, as trusted proxies tell it
-	Step     string    `json:"step"`    // how it came about: of a decision, as in the log; the method of a call; the command of an administrator; the header field of a redirect
-	User     string    `json:"user"`    // username, or "hmac:" and 32 hexadecimal digits
-	Peer     string    `json:"peer"`    // wwwroot
-	Target   string    `json:"target"`  // as it came: escaped, cut at 2 KB
-	Decision string    `json:"decision"`
-	Rule     string    `json:"rule"`    // what decided, or the reason of a call's fault
-	Outcome  string    `json:"outcome"` // as in the log
-	URL      string    `json:"url"`     // where the browser was sent; a token in it is replaced by its hash
-	Issuer   string    `json:"issuer"`  // who made the token: gateway or moodle
-	Latency  int64     `json:"latency"` // microseconds
-	Token    string    `json:"token"`   // SHA-256, hexadecimal
-	Detail   string    `json:"detail"`
+	Seq       uint64    `json:"seq"`  // 1, 2, 3… of a process, through all its files
+	Time      time.Time `json:"time"` // UTC, microseconds
+	Kind      Kind      `json:"kind"`
+	Site      string    `json:"site"`    // wwwroot
+	Request   string    `json:"request"` // id, as in the log and on pages
+	Client    string    `json:"client"`  // address, as trusted proxies tell it
+	Step      string    `json:"step"`    // how it came about: of a decision, as in the log; the method of a call; the command of an administrator; the header field of a redirect
+	User      string    `json:"user"`    // username, or "hmac:" and 32 hexadecimal digits
+	Peer      string    `json:"peer"`    // wwwroot
+	Target    string    `json:"target"`  // as it came: escaped, cut at 2 KB
+	Decision  string    `json:"decision"`
+	Rule      string    `json:"rule"`      // what decided, or the reason of a call's fault
+	Outcome   string    `json:"outcome"`   // as in the log
+	URL       string    `json:"url"`       // where the browser was sent; a token in it is replaced by its hash
+	Issuer    string    `json:"issuer"`    // who made the token: gateway or moodle
+	Latency   int64     `json:"latency"`   // microseconds
+	Token     string    `json:"token"`     // SHA-256, hexadecimal
+	Origin    string    `json:"origin"`    // of the click: same-origin, same-site, none or cross-site
+	Signature string    `json:"signature"` // what the signature of the link is worth
+	Link      string    `json:"link"`      // the signature's id, by which it can be revoked
+	Detail    string    `json:"detail"`
 
 	File   string `json:"file"`   // of KindOpen: this one; of the others: the one that it is about
 	After  string `json:"after"`  // of KindOpen: the file before, whose last line Prev is the hash of
@@ -106,7 +110,8 @@ func (e *Event) cut() {
 		max  int
 	}{
 		{&e.Site, maxText}, {&e.Request, maxText}, {&e.Client, maxText}, {&e.Step, maxText}, {&e.User, maxText}, {&e.Peer, maxText},
-		{&e.Target, maxTarget}, {&e.Rule, maxText}, {&e.Outcome, maxText}, {&e.URL, maxURL}, {&e.Detail, maxDetail},
+		{&e.Target, maxTarget}, {&e.Rule, maxText}, {&e.Outcome, maxText}, {&e.URL, maxURL}, {&e.Origin, maxText},
+		{&e.Signature, maxText}, {&e.Link, maxText}, {&e.Detail, maxDetail},
 		{&e.File, maxText}, {&e.After, maxText},
 	} {
 		if len(*f.text) > f.max {
@@ -142,6 +147,9 @@ func (e *Event) appendLine(b []byte) []byte {
 	b = appendText(b, "issuer", e.Issuer)
 	b = appendNumber(b, "latency", e.Latency)
 	b = appendText(b, "token", e.Token)
+	b = appendText(b, "origin", e.Origin)
+	b = appendText(b, "signature", e.Signature)
+	b = appendText(b, "link", e.Link)
 	b = appendText(b, "detail", e.Detail)
 	b = appendText(b, "file", e.File)
 	b = appendText(b, "after", e.After)

@@ -100,8 +100,6 @@ func DefaultAudit(stateDir string) Audit {
 	return Audit{Dir: filepath.Join(stateDir, "audit"), MaxSize: DefaultAuditMiB << 20, Keep: DefaultAuditDays * day}
 }
 
-const day = 24 * time.Hour
-
 // Site is a Moodle that the gateway fronts.
 type Site struct {
 	// Wwwroot is the site's public address, as $CFG->wwwroot has it.
@@ -140,6 +138,13 @@ type Site struct {
 
 	// Roam says which local users may jump; each peer has a say too.
 	Roam gateway.Access
+
+	// Unsigned says what becomes of jumps that a foreign page may have begun,
+	// and whose links carry no good signature.
+	Unsigned gateway.Unsigned
+
+	// MaxLinkLife is how far ahead a signed link may expire, in whole days.
+	MaxLinkLife time.Duration
 
 	// Peers are the remote hosts that learners may jump to: those of the
 	// file in its order, then those of PeersDir by file name.
@@ -286,6 +291,7 @@ const (
 	DefaultSessionTimeout  = 8 * time.Hour // Moodle's own default
 	DefaultTimestampWindow = 5 * time.Minute
 	DefaultLoginSession    = time.Hour
+	DefaultMaxLinkLife     = 90 * day
 
 	DefaultAuditMiB  = 64
 	DefaultAuditDays = 400
@@ -300,5 +306,8 @@ const (
 	maxConfig   = 8 << 20 // of the file: 10,000 peers with everything filled in
 	maxFile     = 1 << 20 // of each file that it names
 	maxPeers    = 100000  // of one site
-	maxDuration = 30 * 24 * time.Hour
+	maxDuration = 30 * day
+	maxDays     = 400
 )
+
+const day = 24 * time.Hour

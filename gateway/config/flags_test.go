@@ -49,7 +49,8 @@ func TestFlagsAreEnoughForOneSite(t *testing.T) {
 				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
 				SessionTimeout: 8 * time.Hour,
 			},
-			MNet:  MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			MNet:     MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Unsigned: "allow", MaxLinkLife: 90 * 24 * time.Hour,
 			Peers: peers,
 		}},
 	}

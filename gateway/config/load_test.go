@@ -76,8 +76,10 @@ func TestWhatAFileLeavesOutHasADefault(t *testing.T) {
 				Source: "moodle-web", Cookie: "MoodleSession", MnetLocalhostID: 1,
 				SessionTimeout: 8 * time.Hour,
 			},
-			MNet:  MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
-			Peers: &gateway.Allowlist{},
+			MNet:        MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Unsigned:    "allow",
+			MaxLinkLife: 90 * 24 * time.Hour,
+			Peers:       &gateway.Allowlist{},
 		}},
 		Warnings: []Warning{{
 			Position{File: "jumpgate.yaml", Line: 3, Column: 14},
@@ -125,6 +127,8 @@ sites:
     mnet: {dispatcher: off, timestamp_window: 90s, register_all: true}
     redirects: {mode: enforce, allow: ["https://login.example.org/realms/College/", "moodlemobile:"]}
     roam: {allow: [Ada, "student-*"], allow_file: names, deny: [bob], deny_file: empty}
+    unsigned_jumps: confirm
+    max_link_life: 30d
     peers:
       - wwwroot: https://sp.example.org
         aliases: [http://sp.example.org, https://old.example.org]
@@ -138,6 +142,7 @@ sites:
         export: [city, picture, city]
         roam: {allow: []}
         access: {deny_file: names}
+        require_signed: true
       - wwwroot: https://mahara.example.org
         application: mahara
         fingerprint: SHA256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF
@@ -193,7 +198,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 			HostID:  5, Name: "The 'Forum': #1", Application: "moodle", Certificate: certificate("sp.pem"),
 			AllowPaths: []string{"/mod/forum/"}, Publish: []string{"sso_idp", "sso_sp"},
 			Export: []string{"city", "picture"}, Roam: gateway.Access{Allow: names()},
-			Access: gateway.Access{Deny: names("carol", "dave@home.test")},
+			Access: gateway.Access{Deny: names("carol", "dave@home.test")}, RequireSigned: true,
 		},
 		&gateway.Peer{
 			Wwwroot: wwwroot(t, "https://mahara.example.org"), Application: "mahara",
@@ -251,8 +256,9 @@ func TestAFileHoldsEverything(t *testing.T) {
 			MNet:      MNet{Off: true, TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
 			Redirects: Redirects{Enforce: true, Allow: []gateway.Destination{destination("https://login.example.org/realms/College"), destination("moodlemobile:")}},
 			Roam:      gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
-			Peers:     first.Closed(),
-			PeersDir:  in("peers.d"),
+			Unsigned:  "confirm", MaxLinkLife: 30 * 24 * time.Hour,
+			Peers:    first.Closed(),
+			PeersDir: in("peers.d"),
 		}, {
 			Wwwroot:         wwwroot(t, "https://second.example.org"),
 			Upstream:        &url.URL{Scheme: "http", Host: "127.0.0.1:8082"},
@@ -263,7 +269,8 @@ func TestAFileHoldsEverything(t *testing.T) {
 				SessionTimeout: 8 * time.Hour,
 				Token:          "web-service-token", TokenEnv: "JUMPGATE_TEST_TOKEN",
 			},
-			MNet:  MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			MNet:     MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Unsigned: "allow", MaxLinkLife: 90 * 24 * time.Hour,
 			Peers: second,
 		}},
 	}
@@ -309,6 +316,11 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 				`jumpgate.yaml:6:11: "roam" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
 				`jumpgate.yaml:7:57: "access" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
 				`jumpgate.yaml:7:80: "export" does nothing with issuer: moodle: who may jump, and what peers are told, is decided by Moodle`,
+			}},
+		{"signatures that nobody looks at in guard mode", minimal + "    issuer: moodle\n    unsigned_jumps: refuse\n    peers: [{wwwroot: 'https://sp.example.org', require_signed: true}]\n",
+			[]string{
+				`jumpgate.yaml:6:21: "unsigned_jumps" does nothing with issuer: moodle: nobody looks at signatures, and who is logged in is not known`,
+				`jumpgate.yaml:7:65: "require_signed" does nothing with issuer: moodle: nobody looks at signatures, and who is logged in is not known`,
 			}},
 		{"MNet switched off", minimal + "    mnet: {dispatcher: \"off\"}\n" + peers,
 			[]string{"jumpgate.yaml:5:24: MNet is switched off: every jump will be refused, and no peer is answered"}},

@@ -98,12 +98,17 @@ func (p *peerReader) peer(v *value) {
 		Export:      o.export(),
 		Roam:        o.access("roam"),
 		Access:      o.access("access"),
+
+		RequireSigned: o.flag("require_signed"),
 	}
 	p.peers = append(p.peers, peer)
 	p.site.peerPositions[wwwroot] = o.place("wwwroot").position()
 	if p.site.Issuer == IssuerMoodle {
 		if o.unguarded("roam", "access"); peer.Export != nil {
 			o.unguarded("export")
+		}
+		if peer.RequireSigned {
+			o.unguardedLinks("require_signed")
 		}
 	}
 	insecure := o.flag("insecure_http")

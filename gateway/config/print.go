@@ -91,6 +91,8 @@ type siteDoc struct {
 	MNet            mnetDoc      `yaml:"mnet"`
 	Redirects       redirectsDoc `yaml:"redirects"`
 	Roam            *accessDoc   `yaml:"roam,omitempty"`
+	UnsignedJumps   string       `yaml:"unsigned_jumps"`
+	MaxLinkLife     string       `yaml:"max_link_life"`
 	Peers           []peerDoc    `yaml:"peers"`
 	PeersDir        string       `yaml:"peers_dir,omitempty"`
 }
@@ -134,23 +136,24 @@ type accessDoc struct {
 }
 
 type peerDoc struct {
-	Wwwroot      string     `yaml:"wwwroot"`
-	Aliases      []string   `yaml:"aliases,omitempty"`
-	HostID       int        `yaml:"hostid,omitempty"`
-	Name         string     `yaml:"name,omitempty"`
-	Application  string     `yaml:"application"`
-	Certificate  string     `yaml:"certificate,omitempty"`
-	Fingerprint  string     `yaml:"fingerprint,omitempty"`
-	Enabled      *bool      `yaml:"enabled,omitempty"`
-	Expires      string     `yaml:"expires,omitempty"` // the last day
-	AllowPaths   []string   `yaml:"allow_paths,omitempty"`
-	DenyPaths    []string   `yaml:"deny_paths,omitempty"`
-	Publish      []string   `yaml:"publish"`
-	Subscribe    []string   `yaml:"subscribe"`
-	Export       *[]string  `yaml:"export,omitempty"`
-	Roam         *accessDoc `yaml:"roam,omitempty"`
-	Access       *accessDoc `yaml:"access,omitempty"`
-	InsecureHTTP bool       `yaml:"insecure_http,omitempty"`
+	Wwwroot       string     `yaml:"wwwroot"`
+	Aliases       []string   `yaml:"aliases,omitempty"`
+	HostID        int        `yaml:"hostid,omitempty"`
+	Name          string     `yaml:"name,omitempty"`
+	Application   string     `yaml:"application"`
+	Certificate   string     `yaml:"certificate,omitempty"`
+	Fingerprint   string     `yaml:"fingerprint,omitempty"`
+	Enabled       *bool      `yaml:"enabled,omitempty"`
+	Expires       string     `yaml:"expires,omitempty"` // the last day
+	AllowPaths    []string   `yaml:"allow_paths,omitempty"`
+	DenyPaths     []string   `yaml:"deny_paths,omitempty"`
+	Publish       []string   `yaml:"publish"`
+	Subscribe     []string   `yaml:"subscribe"`
+	Export        *[]string  `yaml:"export,omitempty"`
+	Roam          *accessDoc `yaml:"roam,omitempty"`
+	Access        *accessDoc `yaml:"access,omitempty"`
+	RequireSigned bool       `yaml:"require_signed,omitempty"`
+	InsecureHTTP  bool       `yaml:"insecure_http,omitempty"`
 }
 
 // The fields of what is read often.
@@ -220,6 +223,8 @@ func (s *Site) doc(c *Config) siteDoc {
 		Redirects:       s.Redirects.doc(),
 		Aliases:         texts(s.Aliases),
 		Roam:            access(s.Roam),
+		UnsignedJumps:   string(s.Unsigned),
+		MaxLinkLife:     days(s.MaxLinkLife),
 	}
 	for _, p := range s.Peers.Peers() {
 		peer := s.peerDoc(p)
@@ -271,20 +276,21 @@ func (id *Identity) doc(c *Config) identityDoc {
 
 func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 	d := peerDoc{
-		Wwwroot:      p.Wwwroot.String(),
-		Aliases:      texts(p.Aliases),
-		HostID:       p.HostID,
-		Name:         p.Name,
-		Application:  string(p.Application),
-		Certificate:  s.certificateFiles[p.Wwwroot],
-		AllowPaths:   p.AllowPaths,
-		Expires:      p.LastDay(),
-		DenyPaths:    p.DenyPaths,
-		Publish:      p.Publish,
-		Subscribe:    p.Subscribe,
-		Roam:         access(p.Roam),
-		Access:       access(p.Access),
-		InsecureHTTP: p.Wwwroot.Scheme() == "http" && !p.Wwwroot.Loopback(),
+		Wwwroot:       p.Wwwroot.String(),
+		Aliases:       texts(p.Aliases),
+		HostID:        p.HostID,
+		Name:          p.Name,
+		Application:   string(p.Application),
+		Certificate:   s.certificateFiles[p.Wwwroot],
+		Expires:       p.LastDay(),
+		AllowPaths:    p.AllowPaths,
+		DenyPaths:     p.DenyPaths,
+		Publish:       p.Publish,
+		Subscribe:     p.Subscribe,
+		Roam:          access(p.Roam),
+		Access:        access(p.Access),
+		RequireSigned: p.RequireSigned,
+		InsecureHTTP:  p.Wwwroot.Scheme() == "http" && !p.Wwwroot.Loopback(),
 	}
 	if p.Export != nil {
 		d.Export = &p.Export

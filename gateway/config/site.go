@@ -53,6 +53,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	if s.Roam = o.access("roam"); s.Issuer == IssuerMoodle {
 		o.unguarded("roam")
 	}
+	s.Unsigned, s.MaxLinkLife = o.unsigned(s.Issuer), o.days("max_link_life", DefaultMaxLinkLife)
 	r.peers(o, s)
 	if s.MNet.Off && s.Peers != nil {
 		s.Peers = s.Peers.Closed()

@@ -2,6 +2,7 @@ package mnet
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/rsa"
@@ -213,6 +214,18 @@ func (k *Key) Derive(label string) [32]byte {
 	}
 	k.derived.Store(label, [32]byte(secret))
 	return [32]byte(secret)
+}
+
+// SignSHA256 signs a message of ours, which is none of MNet's: RSASSA-PKCS1-v1_5
+// with SHA-256, what JWTs call RS256. MNet's signatures are made with SHA-1, so
+// that neither can be taken for the other.
+func (k *Key) SignSHA256(message []byte) ([]byte, error) {
+	digest := sha256.Sum256(message)
+	signature, err := rsa.SignPKCS1v15(nil, k.private, crypto.SHA256, digest[:])
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	return signature, nil
 }
 
 // String returns the fingerprint of the certificate.

@@ -66,7 +66,23 @@ func (p *Pins) Certificate(ctx context.Context, peer *gateway.Peer) (*gateway.Ce
 	if err != nil {
 		return nil, err
 	}
-	return p.latest(ctx, peer, cert), nil
+	known := p.since(ctx, peer, cert)
+	return known[len(known)-1], nil
+}
+
+// Certificates returns the certificates that peer has had since the one that
+// is pinned, the current one last: each vouches for the next. Nobody is asked,
+// so that a certificate which Certificate would have to fetch is an error.
+func (p *Pins) Certificates(ctx context.Context, peer *gateway.Peer) ([]*gateway.Certificate, error) {
+	entry := p.entry(peer.Wwwroot)
+	if cert, _ := entry.state(); cert == nil && peer.Certificate == nil {
+		return nil, fmt.Errorf("the certificate of %s is not known yet", peer.Wwwroot)
+	}
+	cert, err := p.pinned(ctx, peer)
+	if err != nil {
+		return nil, err
+	}
+	return p.since(ctx, peer, cert), nil
 }
 
 // pinned returns the certificate that trust in peer begins with: its

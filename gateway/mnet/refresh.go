@@ -37,9 +37,9 @@ const (
 	lookPause = time.Second // between two looks into what is kept
 )
 
-// latest returns the certificate to which the refreshes of a peer lead from
-// the pinned one.
-func (p *Pins) latest(ctx context.Context, peer *gateway.Peer, pinned *gateway.Certificate) *gateway.Certificate {
+// since returns the certificates to which the refreshes of a peer lead from the
+// pinned one, which is the first of them. They are not to be changed.
+func (p *Pins) since(ctx context.Context, peer *gateway.Peer, pinned *gateway.Certificate) []*gateway.Certificate {
 	entry := p.entry(peer.Wwwroot)
 	entry.mu.Lock()
 	known, from := entry.known, entry.from
@@ -48,7 +48,7 @@ func (p *Pins) latest(ctx context.Context, peer *gateway.Peer, pinned *gateway.C
 	if len(known) == 0 || from != pinned.Fingerprint() || again {
 		known = p.load(ctx, peer, pinned)
 	}
-	return known[len(known)-1]
+	return known
 }
 
 // load reads what is kept of a peer's refreshes: what this process has

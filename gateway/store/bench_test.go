@@ -51,7 +51,7 @@ func BenchmarkPlant(b *testing.B) {
 			for i := 0; pb.Next(); i++ {
 				r := learner.request()
 				session := learner.Open(r, cookieName)
-				_, err := learner.Plant(session, peer, fmt.Sprintf("/mod/forum/discuss.php?d=%d#p34", i))
+				_, err := learner.Plant(session, Jump{Peer: peer, Wantsurl: fmt.Sprintf("/mod/forum/discuss.php?d=%d#p34", i)})
 				if err == nil {
 					err = session.Save(r, httptest.NewRecorder())
 				}

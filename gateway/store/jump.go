@@ -43,20 +43,20 @@ type Jump struct {
 	// have the same.
 	Planted time.Time `json:"planted"`
 	Expires time.Time `json:"expires"`
+	// Origin and Signature are those of the click that planted it.
+	Origin    gateway.Origin    `json:"origin,omitempty"`
+	Signature gateway.Signature `json:"signature,omitzero"`
 	// Nonce and Verifier are the secrets of its login at an OpenID provider;
 	// empty for a jump that waits for a login at Moodle.
 	Nonce    string `json:"nonce,omitempty"`
 	Verifier string `json:"verifier,omitempty"`
 }
 
-// Plant puts a new jump into the session; Save remembers it. With a session
-// from Open this costs one round trip. Whoever plants one waits for a login, so
-// that none of before counts as honoured any longer.
-func (st *Sessions) Plant(session *sessions.Session, peer gateway.Wwwroot, wantsurl string) (Jump, error) {
-	return st.plant(session, Jump{Peer: peer, Wantsurl: wantsurl})
-}
-
-func (st *Sessions) plant(session *sessions.Session, j Jump) (Jump, error) {
+// Plant puts a new jump into the session, with an id and an expiry of its own;
+// Save remembers it. With a session from Open this costs one round trip. Whoever
+// plants one waits for a login, so that none of before counts as honoured any
+// longer.
+func (st *Sessions) Plant(session *sessions.Session, j Jump) (Jump, error) {
 	if j.Peer.IsZero() || len(j.Wantsurl) > maxWantsurl {
 		return Jump{}, fmt.Errorf("jump names no peer or its wantsurl is longer than %d bytes", maxWantsurl)
 	}

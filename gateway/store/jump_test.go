@@ -19,7 +19,7 @@ func (b *browser) plant(t *testing.T, wantsurl string) Jump {
 	t.Helper()
 	r := b.request()
 	session := b.Open(r, cookieName)
-	j, err := b.Plant(session, peer, wantsurl)
+	j, err := b.Plant(session, Jump{Peer: peer, Wantsurl: wantsurl})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestFloodWithoutCookiesPushesOutNothing(t *testing.T) {
 			attacker.addr = fmt.Sprintf("203.0.113.%d:1", i%20)
 			r := attacker.request()
 			session := attacker.Open(r, cookieName)
-			if _, err := attacker.Plant(session, peer, "/flood"); err != nil {
+			if _, err := attacker.Plant(session, Jump{Peer: peer, Wantsurl: "/flood"}); err != nil {
 				t.Fatal(err)
 			}
 			if err := attacker.save(t, r, session); errors.Is(err, ErrTooMany) {
@@ -265,13 +265,13 @@ func TestJumpOfAbsurdSizeIsRefused(t *testing.T) {
 	f := newFixture(t, Options{Addr: Embedded})
 	b := newBrowser(f.Site)
 	session := b.Open(b.request(), cookieName)
-	if _, err := b.Plant(session, peer, strings.Repeat("x", maxWantsurl+1)); err == nil {
+	if _, err := b.Plant(session, Jump{Peer: peer, Wantsurl: strings.Repeat("x", maxWantsurl+1)}); err == nil {
 		t.Error("a long wantsurl is planted")
 	}
-	if _, err := b.Plant(session, gateway.Wwwroot{}, "/"); err == nil {
+	if _, err := b.Plant(session, Jump{Wantsurl: "/"}); err == nil {
 		t.Error("a jump to nowhere is planted")
 	}
-	if _, err := b.Plant(session, peer, strings.Repeat("<", maxWantsurl)); err != nil {
+	if _, err := b.Plant(session, Jump{Peer: peer, Wantsurl: strings.Repeat("<", maxWantsurl)}); err != nil {
 		t.Error(err)
 	}
 	if err := b.save(t, b.request(), session); err != nil {
@@ -336,7 +336,7 @@ func TestJumpIsFoundByItsReferenceWithoutTheCookie(t *testing.T) {
 		b := newBrowser(f.Site)
 		r := b.request()
 		session := b.Open(r, cookieName)
-		planted, err := b.Plant(session, peer, "/post")
+		planted, err := b.Plant(session, Jump{Peer: peer, Wantsurl: "/post"})
 		if err != nil {
 			t.Fatal(err)
 		}

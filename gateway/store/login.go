@@ -16,11 +16,9 @@ import (
 
 // PlantLogin is Plant for a jump whose login is one at an OpenID provider. Ref
 // names it there, as the state of the login; Take takes it up.
-func (st *Sessions) PlantLogin(session *sessions.Session, peer gateway.Wwwroot, wantsurl string) (Jump, error) {
-	return st.plant(session, Jump{
-		Peer: peer, Wantsurl: wantsurl,
-		Nonce: random(secretLength), Verifier: random(verifierLength),
-	})
+func (st *Sessions) PlantLogin(session *sessions.Session, j Jump) (Jump, error) {
+	j.Nonce, j.Verifier = random(secretLength), random(verifierLength)
+	return st.Plant(session, j)
 }
 
 // verifierLength is the shortest that RFC 7636 allows: 256 bits.

@@ -20,7 +20,7 @@ func (b *browser) plantLogin(t *testing.T, wantsurl string) (Jump, string) {
 	t.Helper()
 	r := b.request()
 	session := b.Open(r, cookieName)
-	j, err := b.PlantLogin(session, peer, wantsurl)
+	j, err := b.PlantLogin(session, Jump{Peer: peer, Wantsurl: wantsurl})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestWhatCannotBeTaken(t *testing.T) {
 		f.clock.advance(JumpLife)
 		r := b.request()
 		session := b.Open(r, cookieName)
-		j, err := b.Plant(session, peer, "/moodle")
+		j, err := b.Plant(session, Jump{Peer: peer, Wantsurl: "/moodle"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -38,6 +38,7 @@ const (
 	kindKey     = "key:"     // + agreed, gateways, sealed: the MNet key of the site
 	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
 	kindLogin   = "login:"   // + hash of the cookie's value: a Login
+	kindRevoked = "revoked:" // + hash of the id of a signed link
 )
 
 const endedUser = "user:" // which no hash begins with
