@@ -105,7 +105,8 @@ func script(path string) string {
 	return path
 }
 
-// stopRedirect answers with a page instead of an answer that leads away.
+// stopRedirect answers with a page instead of an answer that leads away. Of what
+// somebody else has written the page names the host alone.
 func stopRedirect(w http.ResponseWriter, r *http.Request, res *http.Response, site gateway.Wwwroot, d gateway.Outward) {
 	for _, cookie := range res.Header["Set-Cookie"] {
 		w.Header().Add("Set-Cookie", cookie)
@@ -118,7 +119,7 @@ func stopRedirect(w http.ResponseWriter, r *http.Request, res *http.Response, si
 	case gateway.RuleRedirectScheme:
 		p = p.saying("This site was about to open another program ("+d.Origin+"). Its administrator has not allowed that.", "")
 	}
-	writeProblem(w, r, p, site.String(), []detail{{"rule", string(d.Rule)}, {"address", printable(d.Where)}})
+	writeProblem(w, r, p, site.String(), []detail{{"rule", string(d.Rule)}})
 }
 
 const (
