@@ -102,3 +102,13 @@ func (r Rule) Probe() bool {
 	}
 	return false
 }
+
+// Rules about where the Moodle behind sends a browser.
+const (
+	RuleRedirectOwn       Rule = "redirect-own"       // to the site itself
+	RuleRedirectPeer      Rule = "redirect-peer"      // below the wwwroot of a peer
+	RuleRedirectAllowed   Rule = "redirect-allowed"   // to what redirects.allow has
+	RuleRedirectForeign   Rule = "redirect-foreign"   // to another origin
+	RuleRedirectScheme    Rule = "redirect-scheme"    // to something that is neither http nor https
+	RuleRedirectMalformed Rule = "redirect-malformed" // nobody can tell for sure where to
+)

@@ -47,6 +47,7 @@ type front struct {
 	metrics  *web.Metrics
 	log      *logBuffer
 	rpc      http.HandlerFunc
+	last     proxy.Inspect
 }
 
 // logBuffer is a log that many goroutines may write to and read.
@@ -113,6 +114,9 @@ func newRecordedFront(t testing.TB, root string, trail *audit.Trail, change ...f
 	}
 	through, err := proxy.New(proxy.Options{
 		Upstream: behind, Site: site, RequestID: web.RequestID, ErrorPage: web.UpstreamFailed(site, log, f.metrics),
+		Last: func(w http.ResponseWriter, r *http.Request, res *http.Response) bool {
+			return f.last != nil && f.last(w, r, res)
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ type Metrics struct {
 	calls       *prometheus.CounterVec
 	logouts     *prometheus.CounterVec
 	failures    *prometheus.CounterVec
+	redirects   *prometheus.CounterVec
 }
 
 // NewMetrics returns empty metrics. up tells whether Redis answers.
@@ -52,8 +53,12 @@ func NewMetrics(up func() bool) *Metrics {
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
 		}, []string{"site", "status"}),
+		redirects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_upstream_redirects_total",
+			Help: "Redirects of the Moodle behind to somewhere that is not allowed, by what became of them (reported, stopped).",
+		}, []string{"site", "decision"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.failures,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.failures, m.redirects,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {
 				return 1

@@ -35,6 +35,11 @@ var (
 	unsigned = problem{http.StatusForbidden, "This link is not one that we can trust",
 		"Your institution wants to know from the other site itself that the link is its own, and this one does not say so.", adviceLink}
 	notYou = problem{http.StatusForbidden, "You cannot go there with this account", "", adviceAdmin}
+	// Not a status of 5xx: a link that a teacher has put on a page must not make
+	// whoever watches the gateway think that it is down.
+	leadsAway = problem{http.StatusForbidden, "We stopped this redirect",
+		"This site was about to send you to an address that cannot be read.",
+		"Go back to the page that you came from. " + adviceAdmin}
 )
 
 // problems holds what differs from badLink, which every other rule that
@@ -85,6 +90,9 @@ var problems = map[gateway.Rule]problem{
 		"More people want to visit the site that the link leads to than we may send there at once.", adviceWait},
 	gateway.RuleUpstreamLocation: {http.StatusBadGateway, "We stopped this jump",
 		"The link is a good one, but the learning site behind this address wanted to send you somewhere else.", adviceAdmin},
+	gateway.RuleRedirectForeign:   leadsAway,
+	gateway.RuleRedirectScheme:    leadsAway,
+	gateway.RuleRedirectMalformed: leadsAway,
 	gateway.RuleUserRemote: notYou.saying("Your account belongs to another institution. This site can only vouch for its own learners.",
 		"Log in at your own institution and follow the link from there."),
 	gateway.RuleUserLoginAs: notYou.saying("You are looking at this site as somebody else (“log in as”). Such a session does not leave the site.",

@@ -195,11 +195,15 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 // behind returns the proxy to a site's Moodle.
 func (g *instance) behind(s *config.Site, trust proxy.Trust) (*proxy.Proxy, error) {
 	return proxy.New(proxy.Options{
-		Upstream:              s.Upstream,
-		Site:                  s.Wwwroot,
-		Trust:                 trust,
-		RequestID:             web.RequestID,
-		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
+		Upstream:  s.Upstream,
+		Site:      s.Wwwroot,
+		Trust:     trust,
+		RequestID: web.RequestID,
+		ErrorPage: web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
+		Last: web.Outward{
+			Site: s.Wwwroot, Redirects: s.Decider(), Enforce: s.Redirects.Enforce,
+			Trust: trust, Log: g.log, Metrics: g.metrics, Trail: g.trail,
+		}.Inspect(),
 		ResponseHeaderTimeout: s.UpstreamTimeout,
 	})
 }

@@ -27,12 +27,13 @@ type policyPrintCommand struct {
 // policy is what decides about jumps of a site. It has no clock and no state:
 // the same configuration is printed the same, whatever the order of its peers.
 type policy struct {
-	Site    string      `json:"site"`
-	Aliases []string    `json:"aliases"`
-	Issuer  string      `json:"issuer"`
-	MNet    string      `json:"mnet"` // strict or off
-	Roam    accessDoc   `json:"roam"`
-	Rates   policyRates `json:"rates"`
+	Site      string       `json:"site"`
+	Aliases   []string     `json:"aliases"`
+	Issuer    string       `json:"issuer"`
+	MNet      string       `json:"mnet"` // strict or off
+	Roam      accessDoc    `json:"roam"`
+	Rates     policyRates  `json:"rates"`
+	Redirects redirectsDoc `json:"redirects"`
 	// Of jumps that a foreign page may have begun, and of links.
 	UnsignedJumps string       `json:"unsigned_jumps"`
 	MaxLinkDays   int          `json:"max_link_days"`
@@ -44,6 +45,14 @@ type policy struct {
 type policyRates struct {
 	User    string `json:"user"`    // "30/m", "30/m burst 5" or "off"
 	Address string `json:"address"` // likewise
+}
+
+// redirectsDoc is where the Moodle behind may send browsers, besides the site
+// itself and its peers.
+type redirectsDoc struct {
+	Mode  string   `json:"mode"`  // report or enforce
+	Login string   `json:"login"` // issuer of the OpenID provider, whose origin is allowed; empty without one
+	Allow []string `json:"allow"`
 }
 
 type policyPeer struct {
@@ -106,10 +115,18 @@ func policyOf(s *config.Site, limits config.Limits) policy {
 	p := policy{
 		Site: s.Wwwroot.String(), Aliases: sortedNames(s.Aliases), Issuer: s.Issuer, MNet: "strict", Roam: accessOf(s.Roam),
 		Rates:         policyRates{limits.JumpsPerUser.String(), limits.JumpsPerAddress.String()},
+		Redirects:     redirectsDoc{Mode: s.Redirects.Mode(), Allow: []string{}},
 		UnsignedJumps: string(s.Unsigned), MaxLinkDays: int(s.MaxLinkLife / (24 * time.Hour)), Peers: []policyPeer{},
 	}
 	if s.Issuer == config.IssuerMoodle {
 		p.Rates.User = "off" // Moodle alone knows who it is
+	}
+	for _, entry := range s.Redirects.Allow {
+		p.Redirects.Allow = append(p.Redirects.Allow, entry.String())
+	}
+	slices.Sort(p.Redirects.Allow)
+	if s.Identity.OpenID != nil {
+		p.Redirects.Login = s.Identity.OpenID.Issuer
 	}
 	if s.MNet.Off {
 		p.MNet = "off"
@@ -188,6 +205,9 @@ func (p policy) write(out io.Writer) {
 	row("roam", p.Roam.String())
 	row("user rate", p.Rates.User)
 	row("address rate", p.Rates.Address)
+	row("redirects", p.Redirects.Mode)
+	row("  login", cmp.Or(p.Redirects.Login, "none"))
+	row("  allow", words(p.Redirects.Allow, "nothing"))
 	row("unsigned_jumps", p.UnsignedJumps)
 	row("max_link_life", strconv.Itoa(p.MaxLinkDays)+"d")
 	for _, peer := range p.Peers {

@@ -139,6 +139,9 @@ type Site struct {
 	// MNet says how the site speaks to its peers.
 	MNet MNet
 
+	// Redirects says where else the Moodle may send browsers.
+	Redirects Redirects
+
 	// Roam says which local users may jump; each peer has a say too.
 	Roam gateway.Access
 

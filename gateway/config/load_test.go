@@ -37,6 +37,7 @@ func wwwroot(t testing.TB, s string) gateway.Wwwroot {
 var compare = cmp.Options{
 	cmp.Comparer(func(a, b gateway.Wwwroot) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b gateway.Destination) bool { return a == b }),
 	cmp.Transformer("peers", func(l *gateway.Allowlist) []*gateway.Peer { return l.Peers() }),
 	cmp.Transformer("PEM", func(c *gateway.Certificate) string {
 		if c == nil {
@@ -124,6 +125,7 @@ sites:
       touch_sessions: true
     key: tls.key
     mnet: {dispatcher: off, timestamp_window: 90s, register_all: true}
+    redirects: {mode: enforce, allow: ["https://login.example.org/realms/College/", "moodlemobile:"]}
     roam: {allow: [Ada, "student-*"], allow_file: names, deny: [bob], deny_file: empty}
     unsigned_jumps: confirm
     max_link_life: 30d
@@ -159,6 +161,13 @@ func TestAFileHoldsEverything(t *testing.T) {
 	writeFile(t, "peers.d/b.yaml", "wwwroot: https://b.example.org\n")
 	writeFile(t, "peers.d/a.yaml", "wwwroot: https://other.example.org\ncertificate: ../other.pem\n")
 	in := func(name string) string { return filepath.Join(dir, name) }
+	destination := func(s string) gateway.Destination {
+		d, err := gateway.ParseDestination(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
 	certificate := func(name string) *gateway.Certificate {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -245,11 +254,12 @@ func TestAFileHoldsEverything(t *testing.T) {
 				},
 				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour, TouchSessions: true,
 			},
-			Aliases:  []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
-			KeyFile:  in("tls.key"),
-			MNet:     MNet{Off: true, TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
-			Roam:     gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
-			Unsigned: "confirm", MaxLinkLife: 30 * 24 * time.Hour,
+			Aliases:   []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
+			KeyFile:   in("tls.key"),
+			MNet:      MNet{Off: true, TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
+			Redirects: Redirects{Enforce: true, Allow: []gateway.Destination{destination("https://login.example.org/realms/College"), destination("moodlemobile:")}},
+			Roam:      gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
+			Unsigned:  "confirm", MaxLinkLife: 30 * 24 * time.Hour,
 			Peers:    first.Closed(),
 			PeersDir: in("peers.d"),
 		}, {

@@ -84,19 +84,20 @@ type redisTLSDoc struct {
 }
 
 type siteDoc struct {
-	Wwwroot         string      `yaml:"wwwroot"`
-	Aliases         []string    `yaml:"aliases,omitempty"`
-	Upstream        string      `yaml:"upstream"`
-	UpstreamTimeout string      `yaml:"upstream_timeout"`
-	Issuer          string      `yaml:"issuer"`
-	Identity        identityDoc `yaml:"identity"`
-	Key             string      `yaml:"key,omitempty"`
-	MNet            mnetDoc     `yaml:"mnet"`
-	Roam            *accessDoc  `yaml:"roam,omitempty"`
-	UnsignedJumps   string      `yaml:"unsigned_jumps"`
-	MaxLinkLife     string      `yaml:"max_link_life"`
-	Peers           []peerDoc   `yaml:"peers"`
-	PeersDir        string      `yaml:"peers_dir,omitempty"`
+	Wwwroot         string       `yaml:"wwwroot"`
+	Aliases         []string     `yaml:"aliases,omitempty"`
+	Upstream        string       `yaml:"upstream"`
+	UpstreamTimeout string       `yaml:"upstream_timeout"`
+	Issuer          string       `yaml:"issuer"`
+	Identity        identityDoc  `yaml:"identity"`
+	Key             string       `yaml:"key,omitempty"`
+	MNet            mnetDoc      `yaml:"mnet"`
+	Redirects       redirectsDoc `yaml:"redirects"`
+	Roam            *accessDoc   `yaml:"roam,omitempty"`
+	UnsignedJumps   string       `yaml:"unsigned_jumps"`
+	MaxLinkLife     string       `yaml:"max_link_life"`
+	Peers           []peerDoc    `yaml:"peers"`
+	PeersDir        string       `yaml:"peers_dir,omitempty"`
 }
 
 type mnetDoc struct {
@@ -230,6 +231,7 @@ func (s *Site) doc(c *Config) siteDoc {
 		Identity:        s.Identity.doc(c),
 		Key:             s.KeyFile,
 		MNet:            s.MNet.doc(),
+		Redirects:       s.Redirects.doc(),
 		Aliases:         texts(s.Aliases),
 		Roam:            access(s.Roam),
 		UnsignedJumps:   string(s.Unsigned),
