@@ -182,3 +182,31 @@ func FuzzCovers(f *testing.F) {
 		}
 	})
 }
+
+// A browser takes a%2fb for one name, and a server that takes escapes off for
+// two: what dots take back before it is not what they take back behind it.
+func TestDotsThatTakeBackAnEscapedSlash(t *testing.T) {
+	shut := forum(t)
+	shut.AllowPaths = []string{"/mod"}
+	shut.DenyPaths = []string{"/mod/private"}
+	tests := []struct {
+		peer     *gateway.Peer
+		wantsurl string
+		rule     gateway.Rule
+	}{
+		{forum(t), "/a%2fb/../..%2fx", gateway.RuleOutsidePath},
+		{forum(t), "/a%2fb%2fc/../..%2f..%2fx", gateway.RuleOutsidePath},
+		{forum(t), "/a%252fb/%2e%2e/..%252fx", gateway.RuleOutsidePath},
+		{forum(t), "/a%252fb%2f..%2f..%252fx", gateway.RuleOutsidePath},
+		{forum(t), "/a%252fb%2f%2f..%2f..%252fx", gateway.RuleOutsidePath},
+		{forum(t), "/x%2f%2fy/../%2fevil.test", gateway.RuleSchemeRelative},
+		{shut, "/mod/a%2fb/../..%2fadmin", gateway.RulePathNotAllowed},
+		{shut, "/mod/x/a%2fb/../..%2fprivate", gateway.RulePathNotAllowed},
+		{forum(t), "/a%2fb/../x%2f..%2fy", gateway.RulePath},
+	}
+	for _, test := range tests {
+		if target, rule := gateway.ParseTarget(test.peer, test.wantsurl); rule != test.rule {
+			t.Errorf("ParseTarget(%q) = %q by %s, want %s", test.wantsurl, target.URL(), rule, test.rule)
+		}
+	}
+}
