@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -83,10 +85,12 @@ func (c policyPrintCommand) Run(t *terminal) error {
 	}
 	p := policyOf(site)
 	if c.JSON {
-		encoder := json.NewEncoder(t.stdout)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(p)
+		var line, b bytes.Buffer
+		if err := errors.Join(encodeJSON(&line, p), json.Indent(&b, line.Bytes(), "", "  ")); err != nil {
+			return err
+		}
+		_, err := b.WriteTo(t.stdout)
+		return err
 	}
 	var b strings.Builder
 	p.write(&b)
