@@ -29,11 +29,14 @@ type policyPrintCommand struct {
 // policy is what decides about jumps of a site. It has no clock and no state:
 // the same configuration is printed the same, whatever the order of its peers.
 type policy struct {
-	Site    string    `json:"site"`
-	Aliases []string  `json:"aliases"`
-	Issuer  string    `json:"issuer"`
-	MNet    string    `json:"mnet"` // strict or off
-	Roam    accessDoc `json:"roam"`
+	Site    string   `json:"site"`
+	Aliases []string `json:"aliases"`
+	Issuer  string   `json:"issuer"`
+	MNet    string   `json:"mnet"` // strict or off
+	// LoginProvider is the OpenID provider that learners are sent to; empty for
+	// the login of Moodle.
+	LoginProvider string    `json:"login_provider"`
+	Roam          accessDoc `json:"roam"`
 	// Of jumps that a foreign page may have begun, and of links.
 	UnsignedJumps string       `json:"unsigned_jumps"`
 	MaxLinkDays   int          `json:"max_link_days"`
@@ -102,6 +105,9 @@ func policyOf(s *config.Site) policy {
 	p := policy{
 		Site: s.Wwwroot.String(), Aliases: sortedNames(s.Aliases), Issuer: s.Issuer, MNet: "strict", Roam: accessOf(s.Roam),
 		UnsignedJumps: string(s.Unsigned), MaxLinkDays: int(s.MaxLinkLife / (24 * time.Hour)), Peers: []policyPeer{},
+	}
+	if s.Identity.OpenID != nil {
+		p.LoginProvider = s.Identity.OpenID.Issuer
 	}
 	if s.MNet.Off {
 		p.MNet = "off"
@@ -173,6 +179,7 @@ func (p policy) write(out io.Writer) {
 	row("aliases", words(p.Aliases, "none"))
 	row("issuer", p.Issuer)
 	row("mnet", p.MNet)
+	row("login_provider", cmp.Or(p.LoginProvider, "none: Moodle's own login"))
 	row("roam", p.Roam.String())
 	row("unsigned_jumps", p.UnsignedJumps)
 	row("max_link_life", strconv.Itoa(p.MaxLinkDays)+"d")
