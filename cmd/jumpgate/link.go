@@ -70,8 +70,9 @@ func (c linkMakeCommand) signed(d *desk, address string, home *gateway.Peer, pag
 		return "", withHint(errors.New("with issuer: moodle the MNet key of the site is Moodle's, and we do not have it"),
 			"name it as key:, or leave out --sign")
 	}
+	// Usernames have no capital letters, whatever a list of them says.
 	token, _, err := link.Sign(d.keys.Current(), link.Link{
-		Site: d.site.Wwwroot, Home: home.Wwwroot, Page: page, Username: c.User, Expires: expires,
+		Site: d.site.Wwwroot, Home: home.Wwwroot, Page: page, Username: strings.ToLower(c.User), Expires: expires,
 	})
 	return gateway.Signed(address, token), err
 }

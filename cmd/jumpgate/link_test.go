@@ -2,13 +2,26 @@ package main
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"jumpgate/gateway"
 )
+
+// payload returns the claims of a signed link.
+func payload(link string) string {
+	parts := strings.Split(link, ".")
+	claims, err := base64.RawURLEncoding.DecodeString(parts[len(parts)-2])
+	if err != nil {
+		return err.Error()
+	}
+	return string(claims)
+}
 
 // TestARevokedLinkNeverComesBack revokes links that end later than any home
 // accepts today, in every way and twice.
@@ -30,12 +43,15 @@ func TestARevokedLinkNeverComesBack(t *testing.T) {
 		code := (&terminal{ctx: t.Context(), stdout: &out, stderr: &errs}).run(args)
 		return code, out.String() + errs.String()
 	}
-	sign := func(life string) string {
-		code, out := run("link", "-c", forum, "--sign", "--home", "https://home.test", "--expires", life, "/x")
+	sign := func(life string, more ...string) string {
+		code, out := run(append([]string{"link", "-c", forum, "--sign", "--home", "https://home.test", "--expires", life, "/x"}, more...)...)
 		if code != 0 {
 			t.Fatal(out)
 		}
 		return strings.TrimSpace(out)
+	}
+	if link := sign("1h", "--user", "ADA"); !strings.Contains(payload(link), `"sub":"`+gateway.LinkSubject(wwwroot(t, "https://home.test"), "ada")+`"`) {
+		t.Errorf("a username in capitals: %s", payload(link))
 	}
 	long := sign("400d")
 	for _, links := range [][]string{{long}, {"ABC"}, {"link=ABC"}, {sign("1h"), long}} {
