@@ -9,7 +9,7 @@ func (p *Peer) permits(path, resolved string) bool {
 	if len(p.AllowPaths)+len(p.DenyPaths) == 0 {
 		return true
 	}
-	if plain := plainPath(path); plain != path {
+	if plain := PlainPath(path); plain != path {
 		if resolved, ok := resolveDots(plain); !ok || !p.permits(plain, resolved) {
 			return false
 		}
@@ -21,9 +21,10 @@ func (p *Peer) permits(path, resolved string) bool {
 	return ok && p.opens(resolved) && p.opens(merged) && p.opens(mergeSlashes(resolved))
 }
 
-// plainPath returns a path as those read it who end it where a query or fragment
-// begins, and take parameters, and dots and blanks at the end, off its names.
-func plainPath(path string) string {
+// PlainPath returns a path as those servers read it that end it where a query or
+// fragment begins, and take parameters, and dots and blanks at the end, off its
+// names. Dot segments stay.
+func PlainPath(path string) string {
 	if !strings.ContainsAny(path, "?#;. ") {
 		return path
 	}
