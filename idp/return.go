@@ -26,7 +26,9 @@ func (p *Provider) Expects(r *http.Request) bool {
 // script's, a picture's or a frame's, and not a page fetched in advance.
 func navigation(r *http.Request) bool {
 	h := r.Header
-	if h.Get("X-Requested-With") != "" || h.Get("Sec-Purpose") != "" || h.Get("Purpose") != "" {
+	// Browsers inside Android apps say there which app it is.
+	if strings.EqualFold(h.Get("X-Requested-With"), "XMLHttpRequest") ||
+		h.Get("Sec-Purpose") != "" || h.Get("Purpose") != "" || h.Get("X-Moz") != "" {
 		return false
 	}
 	dest := h.Get("Sec-Fetch-Dest")

@@ -29,12 +29,13 @@ var ourPaths = []string{
 
 // ours reports whether a path means one of ours. PHP takes further segments
 // (jump.php/x), web servers merge slashes, and some file systems ignore case,
-// so all of these are ours too, to be refused.
+// dots and blanks at the end, and which slash it is, so all of these are ours
+// too, to be refused.
 func ours(root gateway.Wwwroot, requested string) bool {
 	if !containsFold(requested, "mnet") && !containsFold(requested, "xmlrpc") && !containsFold(requested, "jumpgate") {
 		return false // nearly everything: no allocation
 	}
-	cleaned := strings.ToLower(path.Clean("/" + requested))
+	cleaned := strings.ToLower(path.Clean("/" + gateway.PlainPath(strings.ReplaceAll(requested, `\`, "/"))))
 	below, ok := strings.CutPrefix(cleaned, strings.ToLower(root.Path()))
 	if !ok {
 		return false

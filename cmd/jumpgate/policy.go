@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -27,13 +29,16 @@ type policyPrintCommand struct {
 // policy is what decides about jumps of a site. It has no clock and no state:
 // the same configuration is printed the same, whatever the order of its peers.
 type policy struct {
-	Site      string       `json:"site"`
-	Aliases   []string     `json:"aliases"`
-	Issuer    string       `json:"issuer"`
-	MNet      string       `json:"mnet"` // strict or off
-	Roam      accessDoc    `json:"roam"`
-	Rates     policyRates  `json:"rates"`
-	Redirects redirectsDoc `json:"redirects"`
+	Site    string   `json:"site"`
+	Aliases []string `json:"aliases"`
+	Issuer  string   `json:"issuer"`
+	MNet    string   `json:"mnet"` // strict or off
+	// LoginProvider is the OpenID provider that learners are sent to; empty for
+	// the login of Moodle.
+	LoginProvider string       `json:"login_provider"`
+	Roam          accessDoc    `json:"roam"`
+	Rates         policyRates  `json:"rates"`
+	Redirects     redirectsDoc `json:"redirects"`
 	// Of jumps that a foreign page may have begun, and of links.
 	UnsignedJumps string       `json:"unsigned_jumps"`
 	MaxLinkDays   int          `json:"max_link_days"`
@@ -48,10 +53,9 @@ type policyRates struct {
 }
 
 // redirectsDoc is where the Moodle behind may send browsers, besides the site
-// itself and its peers.
+// itself, its peers and its login provider.
 type redirectsDoc struct {
-	Mode  string   `json:"mode"`  // report or enforce
-	Login string   `json:"login"` // issuer of the OpenID provider, whose origin is allowed; empty without one
+	Mode  string   `json:"mode"` // report or enforce
 	Allow []string `json:"allow"`
 }
 
@@ -100,10 +104,12 @@ func (c policyPrintCommand) Run(t *terminal) error {
 	}
 	p := policyOf(site, loaded.Limits)
 	if c.JSON {
-		encoder := json.NewEncoder(t.stdout)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(p)
+		var line, b bytes.Buffer
+		if err := errors.Join(encodeJSON(&line, p), json.Indent(&b, line.Bytes(), "", "  ")); err != nil {
+			return err
+		}
+		_, err := b.WriteTo(t.stdout)
+		return err
 	}
 	var b strings.Builder
 	p.write(&b)
@@ -126,7 +132,7 @@ func policyOf(s *config.Site, limits config.Limits) policy {
 	}
 	slices.Sort(p.Redirects.Allow)
 	if s.Identity.OpenID != nil {
-		p.Redirects.Login = s.Identity.OpenID.Issuer
+		p.LoginProvider = s.Identity.OpenID.Issuer
 	}
 	if s.MNet.Off {
 		p.MNet = "off"
@@ -202,11 +208,11 @@ func (p policy) write(out io.Writer) {
 	row("aliases", words(p.Aliases, "none"))
 	row("issuer", p.Issuer)
 	row("mnet", p.MNet)
+	row("login_provider", cmp.Or(p.LoginProvider, "none: Moodle's own login"))
 	row("roam", p.Roam.String())
 	row("user rate", p.Rates.User)
 	row("address rate", p.Rates.Address)
 	row("redirects", p.Redirects.Mode)
-	row("  login", cmp.Or(p.Redirects.Login, "none"))
 	row("  allow", words(p.Redirects.Allow, "nothing"))
 	row("unsigned_jumps", p.UnsignedJumps)
 	row("max_link_life", strconv.Itoa(p.MaxLinkDays)+"d")
