@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/link"
 )
@@ -70,10 +71,15 @@ func (c linkMakeCommand) signed(d *desk, address string, home *gateway.Peer, pag
 		return "", withHint(errors.New("with issuer: moodle the MNet key of the site is Moodle's, and we do not have it"),
 			"name it as key:, or leave out --sign")
 	}
-	token, _, err := link.Sign(d.keys.Current(), link.Link{
+	token, id, err := link.Sign(d.keys.Current(), link.Link{
 		Site: d.site.Wwwroot, Home: home.Wwwroot, Page: page, Username: c.User, Expires: expires,
 	})
-	return gateway.Signed(address, token), err
+	if err != nil {
+		return "", err
+	}
+	return gateway.Signed(address, token), d.record("link --sign", audit.Event{
+		User: c.User, Peer: home.Wwwroot.String(), Target: page.String(), Link: id, Detail: "until " + expires.UTC().Format(time.RFC3339),
+	})
 }
 
 // page returns the page of the site that an argument names.
@@ -143,6 +149,9 @@ func (c linkRevokeCommand) Run(t *terminal) error {
 		}
 		if err := state.RevokeLink(ctx, id, until); err != nil {
 			return withHint(err, "is Redis up? a link that has expired need not be revoked")
+		}
+		if err := d.record("link revoke", audit.Event{Link: id, Detail: "until " + until.UTC().Format(time.RFC3339)}); err != nil {
+			return err
 		}
 		fmt.Fprintf(t.stdout, "%s is revoked until %s\n", strconv.QuoteToASCII(id), until.UTC().Format(time.RFC3339))
 	}
