@@ -113,7 +113,7 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	}
 	home := site.Wwwroot.String()
 	if site.RPC != nil {
-		m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
+		m.Path(root + gateway.Moodle.RPCPath()).Handler(called(site.RPC))
 		m.Path(root + publicKeyPath).Handler(withoutBody(key))
 	} else {
 		for _, p := range []string{gateway.Moodle.RPCPath(), publicKeyPath} {
