@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,5 +150,29 @@ func TestATrailThatCannotBeBegunKeepsTheGatewayFromStarting(t *testing.T) {
 	c.Audit.Dir = filepath.Join(c.File, "audit") // below a file
 	if _, err := newInstance(t.Context(), &c, f.gateway.Load().log); err == nil || hintOf(err) == "" {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestNoCellOfATableIsAFormula(t *testing.T) {
+	for in, want := range map[string]string{
+		"/mod/x": "/mod/x", "=1": "'=1", "@x": "'@x", "/a;=1+1": "/a;'=1+1", "/a; -1": "/a; '-1", "a=b;c": "a=b;c", "\t=1": `\t=1`,
+	} {
+		names, values := fields(audit.Event{Target: in})
+		if got := values[slices.Index(names, "target")]; got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestAnExportedAddressNamesNobody(t *testing.T) {
+	for in, want := range map[string]string{
+		"/mod/forum/discuss.php?user=ada": "/mod/forum/discuss.php", "https://forum.test/a#ada": "https://forum.test/a",
+		"https://ada@forum.test/": "…@forum.test/", "https://ada:x@forum.test/a?b": "…@forum.test/a", "//ada@@forum.test": "…@forum.test",
+		"mailto:ada@forum.test": "…@forum.test", "/x%3Fuser=ada": "/x", "/x%253fada": "/x", `/x\u202eada`: "/x", "/x;ada": "/x", "/x&user=ada": "/x",
+		"": "", "?hostid=3": "", "%": "",
+	} {
+		if got := withoutQuery(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
 	}
 }

@@ -212,8 +212,15 @@ func TestUsernamesCanBeHidden(t *testing.T) {
 	dir := t.TempDir()
 	for range 2 { // the secret outlives the process
 		trail := open(t, Options{Dir: dir, Always: true, Pseudonyms: true})
-		if err := trail.Record(t.Context(), Event{Kind: KindDecision, User: "ada"}); err != nil {
-			t.Fatal(err)
+		for _, e := range []Event{
+			{Kind: KindDecision, User: "ada"},
+			{Kind: KindRPC, Detail: `"ada" has no session there`},
+			{Kind: KindLogout, User: "ada", Detail: "the peer says: ada who?"},
+			{Kind: KindAdmin, User: "ada", Detail: "1 sessions"},
+		} {
+			if err := trail.Record(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
 		}
 		trail.Close()
 	}
@@ -223,6 +230,9 @@ func TestUsernamesCanBeHidden(t *testing.T) {
 	}
 	n := 0
 	for _, e := range events(t, dir) {
+		if e.User == "ada" || strings.Contains(e.Detail, "ada") || e.Kind == KindAdmin && e.Detail == "" {
+			t.Errorf("%+v", e)
+		}
 		if e.Kind == KindDecision {
 			n++
 			if e.User != hidden.Of("ada") || e.User == hidden.Of("bob") || len(e.User) != 37 {

@@ -139,6 +139,10 @@ func (w *writer) add(events []Event, hidden *Pseudonyms) (lost int, err error) {
 		e.cut()
 		if hidden != nil {
 			e.User = hidden.Of(e.User)
+			switch e.Kind {
+			case KindDecision, KindRedemption, KindRPC, KindLogout:
+				e.Detail = "" // what others say may name the user: that is left to the log
+			}
 		}
 		seq++
 		e.Seq, e.Prev, e.Key, e.Sig = seq, head, "", nil
