@@ -98,7 +98,7 @@ func (g *Guard) Check(a Answer, res *http.Response) Answer {
 	}
 	if own, ok := g.own(sent[0]); ok {
 		res.Header["Location"] = []string{own}
-		a.Passed = true
+		a.Own, a.Passed = own, true
 		return a
 	}
 	return a.stop(err.Error(), res)

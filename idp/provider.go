@@ -126,6 +126,7 @@ type Answer struct {
 
 	// In guard mode.
 	Passed bool   // Moodle's own answer is passed on
+	Own    string // if that is a redirect: the page of the site that it leads to
 	Moodle string // what it said instead of sending the learner to Target: for the record, without tokens
 
 	// OtherCookie is a cookie that looks like Moodle's session cookie, where

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -54,9 +55,20 @@ func (h *Handler) event(r *http.Request, site *Site, step, outcome string, a idp
 // secret.
 func asked(r *http.Request, step string, a idp.Answer) string {
 	if a.Peer == nil && (step == "jump" || step == "alias") {
-		return "?" + r.URL.RawQuery
+		return withoutLink("?" + r.URL.RawQuery)
 	}
 	return a.Wantsurl
+}
+
+// signedLink is the parameter of a signed link. Whoever reads it could use it.
+var signedLink = regexp.MustCompile(`([?&]link=)([^&#;]+)`)
+
+// withoutLink puts the hash of a link's signature in its place.
+func withoutLink(address string) string {
+	return signedLink.ReplaceAllStringFunc(address, func(found string) string {
+		name, token, _ := strings.Cut(found, "=")
+		return name + "=sha256:" + audit.Hash(token)
+	})
 }
 
 // emitted returns where the browser is sent, and the hash of the token there,
@@ -65,10 +77,10 @@ func asked(r *http.Request, step string, a idp.Answer) string {
 func emitted(a idp.Answer) (url, token string) {
 	if !a.Landing {
 		if a.Outcome == "" {
-			url, _, _ = strings.Cut(a.Location, "?")
+			url, _, _ = strings.Cut(a.Location+a.Own, "?")
 			return url, ""
 		}
-		return a.Location, ""
+		return withoutLink(a.Location), ""
 	}
 	before, rest, _ := strings.Cut(a.Location, "token=")
 	token, rest, _ = strings.Cut(rest, "&")
@@ -94,13 +106,16 @@ func (h *Handler) landing(r *http.Request, site *Site, res *http.Response) {
 }
 
 // ObserveRedemptions returns what an identity provider calls for each token that
-// a peer shows: it records that before the peer learns anything.
+// a peer shows: it records that before the peer learns anything. The fault that
+// the peer gets then is no event of its own.
 func ObserveRedemptions(site gateway.Wwwroot, trail *audit.Trail) func(context.Context, idp.Redemption) error {
 	return func(ctx context.Context, r idp.Redemption) error {
 		e := audit.Event{
 			Kind: audit.KindRedemption, Site: site.String(), Client: r.Addr.String(), Peer: r.Peer.Wwwroot.String(),
-			User: r.Username, Decision: audit.Allow, Token: audit.Hash(r.Token),
+			User: r.Username, Decision: audit.Allow, Rule: r.Reason, Issuer: "gateway", Latency: r.Took.Microseconds(), Token: audit.Hash(r.Token),
 		}
+		call := callOf(ctx)
+		e.Request, call.recorded = call.request, true
 		if r.Err != nil {
 			e.Decision, e.Detail = audit.Refuse, printable(r.Err.Error())
 		}

@@ -114,7 +114,7 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	}
 	home := site.Wwwroot.String()
 	if site.RPC != nil {
-		endpoint := site.RPC
+		endpoint := called(site.RPC)
 		if site.Guard == nil { // else it is Moodle that answers
 			endpoint, key = guarded(endpoint), guarded(key)
 		}

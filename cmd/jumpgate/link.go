@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/link"
 )
@@ -71,10 +72,16 @@ func (c linkMakeCommand) signed(d *desk, address string, home *gateway.Peer, pag
 			"name it as key:, or leave out --sign")
 	}
 	// Usernames have no capital letters, whatever a list of them says.
-	token, _, err := link.Sign(d.keys.Current(), link.Link{
-		Site: d.site.Wwwroot, Home: home.Wwwroot, Page: page, Username: strings.ToLower(c.User), Expires: expires,
+	username := strings.ToLower(c.User)
+	token, id, err := link.Sign(d.keys.Current(), link.Link{
+		Site: d.site.Wwwroot, Home: home.Wwwroot, Page: page, Username: username, Expires: expires,
 	})
-	return gateway.Signed(address, token), err
+	if err != nil {
+		return "", err
+	}
+	return gateway.Signed(address, token), d.record("link --sign", audit.Event{
+		User: username, Peer: home.Wwwroot.String(), Target: page.String(), Link: id, Detail: "until " + expires.UTC().Format(time.RFC3339),
+	})
 }
 
 // page returns the page of the site that an argument names.
@@ -150,6 +157,9 @@ func (c linkRevokeCommand) Run(t *terminal) error {
 		}
 		if err := state.RevokeLink(ctx, id, until); err != nil {
 			return withHint(err, "is Redis up? a link that has expired need not be revoked")
+		}
+		if err := d.record("link revoke", audit.Event{Link: id, Detail: "until " + until.UTC().Format(time.RFC3339)}); err != nil {
+			return err
 		}
 		fmt.Fprintf(t.stdout, "%s is revoked until %s\n", strconv.QuoteToASCII(id), until.UTC().Format(time.RFC3339))
 	}

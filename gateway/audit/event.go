@@ -30,7 +30,7 @@ const (
 	KindRPC        Kind = "rpc"        // a call of a peer that was refused, or failed
 	KindLogout     Kind = "logout"     // a session that was to end with another
 	KindKey        Kind = "key"        // of the site, or of a peer, has changed
-	KindAdmin      Kind = "admin"      // an administrator's command has changed something
+	KindAdmin      Kind = "admin"      // an administrator's command has changed something, or register_all in their place
 	KindConfig     Kind = "config"     // a configuration was taken up, or not
 )
 
