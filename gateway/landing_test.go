@@ -137,7 +137,9 @@ func TestOnlyWhatALearnerLooksAtIsANavigation(t *testing.T) {
 		{http.Header{"Sec-Fetch-Dest": {"empty"}}, false},
 		{http.Header{"Sec-Purpose": {"prefetch"}, "Sec-Fetch-Dest": {"document"}}, false},
 		{http.Header{"Purpose": {"prefetch"}}, false},
+		{http.Header{"X-Moz": {"prefetch"}}, false},
 		{http.Header{"X-Requested-With": {"XMLHttpRequest"}}, false},
+		{http.Header{"X-Requested-With": {"org.mozilla.firefox"}}, true},
 	} {
 		if got := gateway.Navigation(test.header); got != test.want {
 			t.Errorf("%v: %v", test.header, got)

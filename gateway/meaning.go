@@ -3,7 +3,7 @@ package gateway
 // RuleMeaning is a rule in words.
 type RuleMeaning struct {
 	Rule    Rule
-	About   string // what it decides about: AboutRequest, AboutTarget, AboutUser or AboutLogin
+	About   string // what it decides about: AboutRequest, AboutTarget, AboutUser, AboutLogin or AboutRedirect
 	Allows  bool
 	Meaning string // one line, lower case, without a full stop
 }
@@ -14,6 +14,8 @@ const (
 	AboutTarget  = "target"
 	AboutUser    = "user"
 	AboutLogin   = "login" // at an OpenID provider
+
+	AboutRedirect = "redirect of the Moodle behind"
 )
 
 // Rules returns all rules in a fixed order: those that no configuration changes,
@@ -52,8 +54,11 @@ var meanings = []RuleMeaning{
 	{RuleSignatureTooLong, AboutRequest, false, "the signed link is good for longer than max_link_life"},
 	{RuleSignatureRevoked, AboutRequest, false, "the signed link was taken back (jumpgate link revoke)"},
 	{RuleConfirmOver, AboutRequest, false, "the page that asked the learner is too old, or of another session"},
-	{RuleConfirmForeign, AboutRequest, false, "another site answered for the learner who was asked"},
+	{RuleFormForeign, AboutRequest, false, "another site filled in a form of ours, such as the question to a learner"},
 	{RuleTooMany, AboutRequest, false, "more jumps wait for a login than an address or the site may have"},
+	{RuleRateUser, AboutRequest, false, "the learner has jumped more often than jumps_per_user lets them"},
+	{RuleRateAddress, AboutRequest, false, "more jumps come from the address than jumps_per_address lets through"},
+	{RuleRatePeer, AboutRequest, false, "more jumps go to the peer than its rate, or jumps_per_peer, lets through"},
 	{RuleUpstreamLocation, AboutRequest, false, "guard mode: the Moodle behind sends its learner somewhere else than was decided"},
 	{RuleOK, AboutRequest, true, "nothing about the request forbids it"},
 
@@ -88,4 +93,11 @@ var meanings = []RuleMeaning{
 	{RuleLoginOver, AboutLogin, false, "it took too long, or was completed before"},
 	{RuleLoginDenied, AboutLogin, false, "the provider says no"},
 	{RuleLoginInvalid, AboutLogin, false, "what the provider says about it does not hold"},
+
+	{RuleRedirectOwn, AboutRedirect, true, "it leads to the site itself, or to its login provider"},
+	{RuleRedirectPeer, AboutRedirect, true, "it leads below the wwwroot of a peer"},
+	{RuleRedirectAllowed, AboutRedirect, true, "it leads to an address that redirects allow"},
+	{RuleRedirectForeign, AboutRedirect, false, "it leads to another address: recorded, and stopped with mode enforce"},
+	{RuleRedirectScheme, AboutRedirect, false, "it leads to something that is neither http nor https: likewise"},
+	{RuleRedirectMalformed, AboutRedirect, false, "programs may differ about where it leads: likewise"},
 }

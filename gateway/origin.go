@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 // Origin says where the click came from that began a jump, in the words of
@@ -30,7 +31,9 @@ func (o Origin) Foreign() bool {
 // learner looks at: not a script's, a picture's or a frame's, and not a page
 // fetched in advance.
 func Navigation(h http.Header) bool {
-	if h.Get("X-Requested-With") != "" || h.Get("Sec-Purpose") != "" || h.Get("Purpose") != "" {
+	// Browsers inside Android apps say there which app it is.
+	if strings.EqualFold(h.Get("X-Requested-With"), "XMLHttpRequest") ||
+		h.Get("Sec-Purpose") != "" || h.Get("Purpose") != "" || h.Get("X-Moz") != "" {
 		return false
 	}
 	dest := h.Get("Sec-Fetch-Dest")

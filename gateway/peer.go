@@ -58,6 +58,7 @@ type Peer struct {
 	AllowPaths  []string // prefixes of the paths below the wwwroot; empty for all
 	DenyPaths   []string // prefixes that are closed all the same
 
+	Rate    *Rate     // of jumps there; nil for the one that is configured for all
 	Off     bool      // switched off: nobody jumps there, and its calls are not answered
 	Expires time.Time // from then on it is as if it were off; zero for never
 

@@ -143,6 +143,7 @@ var decideSeeds = []string{
 	"hostid=15", "hostid=7&hostwwwroot=http://sp.test:8090", "hostid=11&wantsurl=.evil.test", "hostid=7&wantsurl=https://old.sp.test:8080/moodle/x",
 	"hostwwwroot=https://sp.test@evil.test&wantsurl=/", "hostid=7&wantsurl=/%5cevil.test", "hostid=7&wantsurl=/?'\"%3C%3E%23`{}|^", "hub=1&hostid=7",
 	"hostid=9&wantsurl=https://u.test/other/admin", "hostid=10&wantsurl=https://u.test/moodle/x", "hostid=7&wantsurl=%C3%A9%23%2520",
+	"hostid=7&wantsurl=/a%252fb/../..%252fx", "hostid=9&wantsurl=/course/a%252fb/../..%252freset", "hostid=7&wantsurl=/x%252f%252fy/../%252fevil.test",
 }
 
 // FuzzDecide looks for the query of a jump that leads anywhere but to a page of
@@ -164,7 +165,7 @@ func FuzzDecide(f *testing.F) {
 
 // pieces are what queries are put together from at random.
 var pieces = []string{
-	"/", "/", "//", `\`, ".", "..", "%2e", "%252e", "%2f", "%252F", "%5c", "%", "%25", "a", "mod/forum", "course", "admin", "reset", "?", "#", "&amp;", "@", ":", "https:", "https://sp.test",
+	"/", "/", "//", `\`, ".", "..", "%2e", "%252e", "%2f", "%252F", "a%2fb", "..%2f", "/../", "%5c", "%", "%25", "a", "mod/forum", "course", "admin", "reset", "?", "#", "&amp;", "@", ":", "https:", "https://sp.test",
 	"http://sp.test:8090", "https://u.test/moodle", "evil.test", "é", "\xff", "\t", "%00", "%c3%a9", " ", "=", ";", "javascript:", "old.sp.test:8080/moodle", "\u202e",
 }
 

@@ -30,6 +30,9 @@ const (
 	RuleQueryTooLong  Rule = "query-too-long" // over 16 KiB
 	RuleNotNavigation Rule = "not-navigation" // a picture, frame, script or prefetch asks, not a learner
 	RuleTooMany       Rule = "too-many"       // more jumps wait for a login than this address or site may have
+	RuleRateUser      Rule = "rate-user"      // this learner has jumped too often
+	RuleRateAddress   Rule = "rate-address"   // too many jumps come from this address
+	RuleRatePeer      Rule = "rate-peer"      // too many jumps go to this peer
 )
 
 // Rules about where a jump comes from and who has signed its link. Those of
@@ -44,7 +47,7 @@ const (
 	RuleSignatureTooLong   Rule = "signature-too-long"  // good for longer than we accept
 	RuleSignatureRevoked   Rule = "signature-revoked"   // taken back
 	RuleConfirmOver        Rule = "confirm-over"        // the page that asked is too old, or of another session
-	RuleConfirmForeign     Rule = "confirm-foreign"     // another site sent the answer to the page that asks
+	RuleFormForeign        Rule = "form-foreign"        // another site sent a form of ours
 )
 
 // RuleUpstreamLocation stops a jump that was allowed: the Moodle behind, which
@@ -87,4 +90,25 @@ const (
 	RuleLoginOver      Rule = "login-over"      // it took too long, or was completed before
 	RuleLoginDenied    Rule = "login-denied"    // the provider says no
 	RuleLoginInvalid   Rule = "login-invalid"   // what the provider says about it does not hold
+)
+
+// Probe reports whether the rule refuses what nobody writes by accident: an
+// address that is made to look like one of a peer and to lead away from it.
+// RulePeerUnknown is none by itself: the peer may have been one until yesterday.
+func (r Rule) Probe() bool {
+	switch r {
+	case RuleControlByte, RuleBackslash, RuleTooManyLayers, RuleNoSlash, RuleSchemeRelative, RuleOpaque, RuleUserinfo, RuleForeignOrigin, RuleOutsidePath:
+		return true
+	}
+	return false
+}
+
+// Rules about where the Moodle behind sends a browser.
+const (
+	RuleRedirectOwn       Rule = "redirect-own"       // to the site itself
+	RuleRedirectPeer      Rule = "redirect-peer"      // below the wwwroot of a peer
+	RuleRedirectAllowed   Rule = "redirect-allowed"   // to what redirects.allow has
+	RuleRedirectForeign   Rule = "redirect-foreign"   // to another origin
+	RuleRedirectScheme    Rule = "redirect-scheme"    // to something that is neither http nor https
+	RuleRedirectMalformed Rule = "redirect-malformed" // nobody can tell for sure where to
 )

@@ -26,6 +26,15 @@ func TestDeniedPaths(t *testing.T) {
 		{"for a server that merges slashes", "/mod/a//../../admin", false},
 		{"below what is merged", "/mod//private/x", false},
 		{"what a browser leaves for a server that merges slashes", "/mod//private//../x", false},
+		{"with parameters, which some servers take off", "/admin;x=1/index.php", false},
+		{"over dots with parameters", "/mod/..;/admin", false},
+		{"with a dot at the end, which some file systems take off", "/admin./index.php", false},
+		{"with a blank there", "/admin%20/index.php", false},
+		{"before an escaped question mark, for who reads it anew", "/admin%3fx", false},
+		{"before an escaped number sign", "/admin/%23/../../mod", false},
+		{"in a letter that is another one's capital", "/mod/pr%C4%B1vate", false},
+		{"a semicolon elsewhere", "/mod/forum/view.php;x", true},
+		{"a dot elsewhere", "/mod/forum./x", true},
 		{"in the query it is text", "/mod/x?next=/admin", true},
 		{"denied inside what is allowed", "/mod/private/x", false},
 		{"beside it", "/mod/privately", true},
@@ -181,4 +190,32 @@ func FuzzCovers(f *testing.F) {
 			t.Errorf("%q is covered", address)
 		}
 	})
+}
+
+// A browser takes a%2fb for one name, and a server that takes escapes off for
+// two: what dots take back before it is not what they take back behind it.
+func TestDotsThatTakeBackAnEscapedSlash(t *testing.T) {
+	shut := forum(t)
+	shut.AllowPaths = []string{"/mod"}
+	shut.DenyPaths = []string{"/mod/private"}
+	tests := []struct {
+		peer     *gateway.Peer
+		wantsurl string
+		rule     gateway.Rule
+	}{
+		{forum(t), "/a%2fb/../..%2fx", gateway.RuleOutsidePath},
+		{forum(t), "/a%2fb%2fc/../..%2f..%2fx", gateway.RuleOutsidePath},
+		{forum(t), "/a%252fb/%2e%2e/..%252fx", gateway.RuleOutsidePath},
+		{forum(t), "/a%252fb%2f..%2f..%252fx", gateway.RuleOutsidePath},
+		{forum(t), "/a%252fb%2f%2f..%2f..%252fx", gateway.RuleOutsidePath},
+		{forum(t), "/x%2f%2fy/../%2fevil.test", gateway.RuleSchemeRelative},
+		{shut, "/mod/a%2fb/../..%2fadmin", gateway.RulePathNotAllowed},
+		{shut, "/mod/x/a%2fb/../..%2fprivate", gateway.RulePathNotAllowed},
+		{forum(t), "/a%2fb/../x%2f..%2fy", gateway.RulePath},
+	}
+	for _, test := range tests {
+		if target, rule := gateway.ParseTarget(test.peer, test.wantsurl); rule != test.rule {
+			t.Errorf("ParseTarget(%q) = %q by %s, want %s", test.wantsurl, target.URL(), rule, test.rule)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -21,7 +22,8 @@ func (t Target) URL() string { return t.url }
 
 const (
 	maxWantsurl = 2048
-	maxLayers   = 8 // of escapes around escapes
+	maxLayers   = 8  // of escapes around escapes
+	maxReadings = 64 // of one layer, by servers of all sorts
 )
 
 // ParseTarget applies the target rules to a wantsurl, decoded once from the
@@ -181,33 +183,52 @@ func judgePath(path string, p *Peer) (string, Rule) {
 		return "", RuleBadEscape
 	}
 	normal := ""
-	for i, layer := 0, path; ; i++ {
-		if i > maxLayers {
+	for i, layers := 0, []string{path}; ; i++ {
+		var next []string
+		for _, layer := range layers {
+			if i > 0 {
+				if rule := judgeDecoded(layer); rule != RuleOK {
+					return "", rule
+				}
+			}
+			resolved, ok := resolveDots(layer)
+			switch {
+			case !ok:
+				return "", RuleOutsidePath
+			case strings.HasPrefix(resolved, "//"), strings.HasPrefix(layer, "//"):
+				return "", RuleSchemeRelative
+			case !p.permits(layer, resolved):
+				return "", RulePathNotAllowed
+			}
+			if i == 0 {
+				normal = resolved
+			}
+			next = appendNext(next, layer, resolved)
+		}
+		switch {
+		case len(next) == 0:
+			return normal, RuleOK
+		case i == maxLayers || len(next) > maxReadings:
 			return "", RuleTooManyLayers
 		}
-		if i > 0 {
-			if rule := judgeDecoded(layer); rule != RuleOK {
-				return "", rule
-			}
-		}
-		resolved, ok := resolveDots(layer)
-		switch {
-		case !ok:
-			return "", RuleOutsidePath
-		case strings.HasPrefix(resolved, "//"), strings.HasPrefix(layer, "//"):
-			return "", RuleSchemeRelative
-		case !p.permits(layer, resolved):
-			return "", RulePathNotAllowed
-		}
-		if i == 0 {
-			normal = resolved
-		}
-		next := unescape(layer)
-		if next == layer {
-			return normal, RuleOK
-		}
-		layer = next
+		layers = next
 	}
+}
+
+// appendNext appends what is left of a layer of escapes when the next is taken
+// off: by a server that resolved the dots first, with or without merging
+// slashes, or did not. The escaped slash in /a%2fb/../..%2fx makes a difference.
+func appendNext(next []string, layer, resolved string) []string {
+	if !strings.Contains(layer, "%") {
+		return next
+	}
+	merged, _ := resolveDots(mergeSlashes(layer)) // climbs no more often than the layer
+	for _, read := range [...]string{layer, resolved, merged} {
+		if s := unescape(read); s != read && !slices.Contains(next, s) {
+			next = append(next, s)
+		}
+	}
+	return next
 }
 
 func judgeFragment(fragment string) Rule {

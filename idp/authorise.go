@@ -29,36 +29,51 @@ func (p *Provider) Methods() []mnet.Method {
 // token is gone afterwards, whether the peer and the browser were the right
 // ones or not.
 func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
-	token, userAgent := call.Param(0), call.Param(1)
+	start, token, userAgent := time.Now(), call.Param(0), call.Param(1)
 	grant, err := p.Store.Redeem(ctx, call.Nonce, token, store.Redeemer{
 		Peer: call.Peer.Wwwroot, Aliases: call.Peer.Aliases, UserAgent: userAgent, Life: p.SessionTimeout,
 	})
+	answer, reason := refusal(err)
 	if p.Redeemed != nil {
-		r := Redemption{Peer: call.Peer, Addr: call.Addr, Token: token, Username: grant.User.Username, Err: err}
+		r := Redemption{
+			Peer: call.Peer, Addr: call.Addr, Token: token, Username: grant.User.Username, Err: err, Reason: reason, Took: time.Since(start),
+		}
 		if failed := p.Redeemed(ctx, r); failed != nil {
 			return nil, failed
 		}
 	}
-	switch {
-	case errors.Is(err, store.ErrReplayed):
-		return nil, mnet.ErrReplayed
-	case errors.Is(err, store.ErrNoToken):
-		return nil, noSession("token-unknown")
-	case errors.Is(err, store.ErrTokenExpired):
-		return nil, timedOut("token-expired")
-	case errors.Is(err, store.ErrOtherPeer):
-		return nil, noSession("token-of-another-peer")
-	case errors.Is(err, store.ErrOtherBrowser):
-		return nil, noSession("token-of-another-browser")
-	case errors.Is(err, store.ErrLoggedOut):
-		return nil, noSession("token-after-logout")
-	case err != nil:
-		return nil, err
+	if answer != nil {
+		return nil, answer
 	}
 	if grant.Again && call.Peer.Application == gateway.Moodle && call.Peer.Subscribes(gateway.ServiceSSOSP) {
 		p.forgetFormer(ctx, call, grant)
 	}
 	return p.userStruct(call.Peer, grant.User, grant.Picture), nil
+}
+
+// refusal returns what a peer is answered whose token is not redeemed, and why
+// in a word.
+func refusal(err error) (answer error, reason string) {
+	fault := noSession
+	switch {
+	case err == nil:
+		return nil, ""
+	case errors.Is(err, store.ErrReplayed):
+		return mnet.ErrReplayed, mnet.ReasonReplay
+	case errors.Is(err, store.ErrNoToken):
+		reason = "token-unknown"
+	case errors.Is(err, store.ErrTokenExpired):
+		fault, reason = timedOut, "token-expired"
+	case errors.Is(err, store.ErrOtherPeer):
+		reason = "token-of-another-peer"
+	case errors.Is(err, store.ErrOtherBrowser):
+		reason = "token-of-another-browser"
+	case errors.Is(err, store.ErrLoggedOut):
+		reason = "token-after-logout"
+	default:
+		return err, mnet.ReasonFailed
+	}
+	return fault(reason), reason
 }
 
 // Redemption is what became of a token that a peer has shown.
@@ -68,6 +83,8 @@ type Redemption struct {
 	Token    string // a secret, even if it is burnt now
 	Username string // of whom it was made for; empty if Err is not nil
 	Err      error  // as of store.Site.Redeem
+	Reason   string // Err in a word, as the log has it
+	Took     time.Duration
 }
 
 // formerTime bounds what a landing waits for a peer to forget the one before.

@@ -68,17 +68,11 @@ func (p *Provider) asked(session, username string) string {
 	return strings.Join([]string{"asked", p.Site.String(), session, username}, " ")
 }
 
-// sameOrigin lets forms of our own pages through.
-var sameOrigin = http.NewCrossOriginProtection()
-
 // Confirm answers the form of the page that asks: the jump takes place, once,
 // and the browser remembers the peer. Only that page can have sent it, in the
 // session for which it was made.
 func (p *Provider) Confirm(w http.ResponseWriter, r *http.Request) Answer {
-	switch {
-	case sameOrigin.Check(r) != nil:
-		return Answer{Origin: gateway.OriginCross}.refuse(gateway.RuleConfirmForeign)
-	case !gateway.Navigation(r.Header):
+	if !gateway.Navigation(r.Header) {
 		return Answer{}.refuse(gateway.RuleNotNavigation)
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
@@ -113,10 +107,9 @@ func (p *Provider) once(w http.ResponseWriter, r *http.Request, a Answer, t tick
 	case used:
 		return p.confirm(a, session, who.User)
 	}
-	token, err := p.Store.Mint(r.Context(), p.grant(r, a, session, who))
+	token, err := p.Store.Mint(r.Context(), p.grant(r, a, session, who), p.direct(r, a)...)
 	if err != nil {
-		a.Err = err
-		return a
+		return a.failed(err)
 	}
 	p.rememberPeer(w, r, a.Peer, who.User.Username)
 	return p.land(a, token)

@@ -92,14 +92,6 @@ func TestAnAnswerThatTheLearnerDidNotGive(t *testing.T) {
 		{"in a browser that only tells its Origin", func(*home, browser, *string) []string {
 			return []string{"Sec-Fetch-Site", "", "Origin", "https://home.test"}
 		}, lands},
-		{"another site's", func(*home, browser, *string) []string { return []string{"Sec-Fetch-Site", "cross-site"} }, "confirm-foreign"},
-		{"a neighbour's", func(*home, browser, *string) []string { return []string{"Sec-Fetch-Site", "same-site"} }, "confirm-foreign"},
-		{"another site's in an older browser", func(*home, browser, *string) []string {
-			return []string{"Sec-Fetch-Site", "", "Origin", "https://evil.test"}
-		}, "confirm-foreign"},
-		{"a sandbox's in an older browser", func(*home, browser, *string) []string {
-			return []string{"Sec-Fetch-Site", "", "Origin", "null"}
-		}, "confirm-foreign"},
 		{"in a frame", func(*home, browser, *string) []string { return []string{"Sec-Fetch-Dest", "iframe"} }, "not-navigation"},
 		{"a script's", func(*home, browser, *string) []string { return []string{"X-Requested-With", "XMLHttpRequest"} }, "not-navigation"},
 		{"nothing", func(_ *home, _ browser, ticket *string) []string { *ticket = ""; return nil }, "confirm-over"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path"
 	"regexp"
@@ -12,14 +13,15 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/store"
 )
 
 // Guard is the identity provider of a site whose Moodle makes the tokens
 // itself (issuer moodle). It decides a jump before Moodle sees it, and judges
-// what Moodle answers before the browser does. It asks nobody and keeps
-// nothing.
+// what Moodle answers before the browser does. All it keeps is how many jumps
+// there were, if it is to limit them.
 type Guard struct {
-	provider *Provider // decides and lands; it has neither source nor store
+	provider *Provider // decides and lands; it has no source, and a store for its limits alone
 }
 
 // NewGuard returns the guard of a site's Moodle.
@@ -31,17 +33,31 @@ func NewGuard(site gateway.Wwwroot, peers *gateway.Allowlist, aliases ...gateway
 	}}
 }
 
+// Limit has the guard count jumps by client address and by peer, in state. Who
+// the learner is, only Moodle knows.
+func (g *Guard) Limit(state *store.Site, rates Rates, client func(*http.Request) netip.Addr) *Guard {
+	g.provider.Store, g.provider.Rates, g.provider.Client = state, rates, client
+	return g
+}
+
 // Forward is Provider.Forward.
 func (g *Guard) Forward(r *http.Request) Answer { return g.provider.Forward(r) }
 
 // Jump answers a GET or HEAD of the jump address. If Moodle has to carry the
 // jump out, target is the path and query to ask it for: the peer and the page
 // in the spelling that was decided on, and nothing else of the request's. Its
-// answer is for Check. Without a target the Answer is final.
+// answer is for Check. Without a target the Answer is final. One round trip, or
+// none without limits.
 func (g *Guard) Jump(r *http.Request) (a Answer, target string) {
 	a, final := g.provider.ask(r)
 	if final {
 		return a, ""
+	}
+	if g.provider.Store != nil {
+		charges := []store.Charge{g.provider.Rates.to(a.Peer), store.PerAddress(g.provider.Client(r), g.provider.Rates.Address)}
+		if err := g.provider.Store.Spend(r.Context(), charges...); err != nil {
+			return a.failed(err), ""
+		}
 	}
 	peer := "hostwwwroot=" + url.QueryEscape(a.Peer.Wwwroot.String())
 	if a.Peer.HostID != 0 { // which Moodle need not look up, nor check as an address
@@ -82,7 +98,7 @@ func (g *Guard) Check(a Answer, res *http.Response) Answer {
 	}
 	if own, ok := g.own(sent[0]); ok {
 		res.Header["Location"] = []string{own}
-		a.Passed = true
+		a.Own, a.Passed = own, true
 		return a
 	}
 	return a.stop(err.Error(), res)

@@ -3,7 +3,6 @@ package idp
 import (
 	"crypto/sha1"
 	"encoding/hex"
-	"errors"
 	"net/http"
 	"net/url"
 
@@ -41,10 +40,9 @@ func (p *Provider) Jump(w http.ResponseWriter, r *http.Request) Answer {
 	if a = p.admit(r, a, session, who); a.final() {
 		return a
 	}
-	token, err := p.Store.Mint(r.Context(), p.grant(r, a, session, who))
+	token, err := p.Store.Mint(r.Context(), p.grant(r, a, session, who), p.direct(r, a)...)
 	if err != nil {
-		a.Err = err
-		return a
+		return a.failed(err)
 	}
 	return p.land(a, token)
 }
@@ -81,12 +79,8 @@ func (p *Provider) remember(w http.ResponseWriter, r *http.Request, a Answer, mo
 	if moodleSession != "" && nobodys(who) {
 		browser.Values[fieldAnonymous] = loginMark(moodleSession)
 	}
-	switch err := p.Browsers.Save(r, w, browser); {
-	case errors.Is(err, store.ErrTooMany):
-		return a.refuse(gateway.RuleTooMany)
-	case err != nil:
-		a.Err = err
-		return a
+	if err := p.Browsers.Save(r, w, browser); err != nil {
+		return a.failed(err)
 	}
 	page := moodle.PageLogin
 	if who.PasswordDue { // the login page would only say who is logged in

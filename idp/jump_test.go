@@ -73,6 +73,8 @@ func TestOnlyANavigationJumps(t *testing.T) {
 		{"a prefetch", "Sec-Purpose", "prefetch", false},
 		{"a page drawn in advance", "Sec-Purpose", "prefetch;prerender", false},
 		{"an older prefetch", "Purpose", "prefetch", false},
+		{"a prefetch of an older Firefox", "X-Moz", "prefetch", false},
+		{"a page in an Android app, which browsers inside apps tell", "X-Requested-With", "com.moodle.moodlemobile", true},
 		{"an older script", "X-Requested-With", "XMLHttpRequest", false},
 	} {
 		for _, session := range []string{adas, anonymous} {

@@ -30,7 +30,7 @@ func (p *Provider) jumpByLogin(w http.ResponseWriter, r *http.Request, a Answer)
 	case login.User.Username == "":
 		return p.rememberLogin(w, r, a)
 	}
-	return p.vouch(r, a, cookie, login.User)
+	return p.vouch(r, a, cookie, login.User, store.PerAddress(p.Client(r), p.Rates.Address))
 }
 
 // LeadsToLogin reports whether an address is that of the login at the OpenID
@@ -40,16 +40,16 @@ func (p *Provider) LeadsToLogin(address string) bool {
 }
 
 // vouch lets a user for whom the provider vouches jump, if nothing forbids it.
-// The session at home from which they leave is their login with us.
-func (p *Provider) vouch(r *http.Request, a Answer, login string, user gateway.User) Answer {
+// The session at home from which they leave is their login with us. The charges
+// are those besides p.landing's.
+func (p *Provider) vouch(r *http.Request, a Answer, login string, user gateway.User, charges ...store.Charge) Answer {
 	who := gateway.Identity{User: user}
 	if a = p.admit(r, a, login, who); a.final() {
 		return a
 	}
-	token, err := p.Store.Mint(r.Context(), p.grant(r, a, login, who))
+	token, err := p.Store.Mint(r.Context(), p.grant(r, a, login, who), append(charges, p.landing(a)...)...)
 	if err != nil {
-		a.Err = err
-		return a
+		return a.failed(err)
 	}
 	return p.land(a, token)
 }
@@ -80,12 +80,8 @@ func (p *Provider) rememberLogin(w http.ResponseWriter, r *http.Request, a Answe
 	if err == nil {
 		err = p.Browsers.Save(r, w, browser)
 	}
-	switch {
-	case errors.Is(err, store.ErrTooMany):
-		return a.refuse(gateway.RuleTooMany)
-	case err != nil:
-		a.Err = err
-		return a
+	if err != nil {
+		return a.failed(err)
 	}
 	a.Location = p.OpenID.loginPage(found, store.Ref(browser, jump), jump)
 	return a

@@ -35,6 +35,7 @@ type Options struct {
 	Aliases        []gateway.Wwwroot // other names of the site: accepted, never emitted
 	Peers          *gateway.Allowlist
 	Roam           gateway.Access // which users may jump at all
+	Rates          Rates          // and how often
 	Source         Source         // nil with OpenID
 	OpenID         *OpenID        // vouches for the learners instead of Moodle; nil for none
 	Store          *store.Site
@@ -117,8 +118,15 @@ type Answer struct {
 	Cause   error
 	Lacking []string
 
+	// After says of a jump that a limit refuses when it may be tried again.
+	After time.Duration
+
+	// Foreign says that the link names its site by an address that is nobody's.
+	Foreign bool
+
 	// In guard mode.
 	Passed bool   // Moodle's own answer is passed on
+	Own    string // if that is a redirect: the page of the site that it leads to
 	Moodle string // what it said instead of sending the learner to Target: for the record, without tokens
 
 	// OtherCookie is a cookie that looks like Moodle's session cookie, where
@@ -133,6 +141,10 @@ type Answer struct {
 func (a Answer) final() bool {
 	return a.Err != nil || a.Refused || a.Location != "" || a.Confirm != nil
 }
+
+// Probe reports whether a refused jump was an attempt to have us lead somebody
+// to a site of the attempter's.
+func (a Answer) Probe() bool { return a.Refused && (a.Foreign || a.Rule.Probe()) }
 
 func (a Answer) refuse(rule gateway.Rule) Answer {
 	a.Rule, a.Refused, a.Target = rule, true, gateway.Target{}
@@ -157,6 +169,7 @@ func (p *Provider) resume(jump store.Jump) Answer {
 func (p *Provider) decide(query gateway.Query) Answer {
 	d, itself := gateway.DecideAt(p.own, p.Peers, query, p.Now())
 	a := Answer{Rule: d.Rule, Refused: !d.Allow, Peer: d.Peer, Target: d.Target, Wantsurl: query.Wantsurl, fromHub: query.Hub != ""}
+	a.Foreign = d.Rule == gateway.RulePeerUnknown && query.Hostwwwroot != ""
 	if itself && d.Allow {
 		a.Outcome, a.Location = OutcomeOwn, d.Target.URL()
 	}

@@ -105,17 +105,23 @@ func (p *Provider) complete(w http.ResponseWriter, r *http.Request, browser *ses
 	if a.Err != nil {
 		return Answer{Err: a.Err}, false
 	}
-	if a.final() {
+	if !a.final() {
+		token, won, err := p.claim(r, browser, jump, login, p.grant(r, a, moodleSession, who), p.landing(a))
+		limited := a.failed(err)
+		switch {
+		case err != nil && limited.Refused: // the login itself is done, and nobody is kept from Moodle
+			a = limited
+		case err != nil || !won:
+			return Answer{Err: err}, false
+		default:
+			a = p.land(a, token)
+		}
+	}
+	if !a.Landing { // without a token
 		store.Drop(browser, jump.Jump, login)
 		if err := p.Browsers.Save(r, w, browser); err != nil {
 			return Answer{Err: err}, false
 		}
-	} else {
-		token, won, err := p.claim(r, browser, jump, login, p.grant(r, a, moodleSession, who))
-		if err != nil || !won {
-			return Answer{Err: err}, false
-		}
-		a = p.land(a, token)
 	}
 	if jump.left == 0 {
 		_ = p.Browsers.End(r, w, browser) // or it ends when its time has come
@@ -123,11 +129,11 @@ func (p *Provider) complete(w http.ResponseWriter, r *http.Request, browser *ses
 	return a, true
 }
 
-func (p *Provider) claim(r *http.Request, browser *sessions.Session, jump pending, login string, g store.Grant) (string, bool, error) {
+func (p *Provider) claim(r *http.Request, browser *sessions.Session, jump pending, login string, g store.Grant, charges []store.Charge) (string, bool, error) {
 	if jump.ref != "" {
-		return p.Store.ClaimRef(r.Context(), jump.ref, login, g)
+		return p.Store.ClaimRef(r.Context(), jump.ref, login, g, charges...)
 	}
-	return p.Store.Claim(r.Context(), browser.ID, jump.ID, login, g)
+	return p.Store.Claim(r.Context(), browser.ID, jump.ID, login, g, charges...)
 }
 
 // fieldAnonymous holds, in the browser's session, the mark of the Moodle

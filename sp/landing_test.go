@@ -228,19 +228,6 @@ func TestAnAnswerCountsOnceInItsSession(t *testing.T) {
 			f.now = f.now.Add(5 * time.Minute)
 			return r
 		}, "switch", "", gateway.RuleConfirmOver, "", 0},
-		{"from another site", landing, func(_ *forum, _ *sp.Question, r *http.Request) *http.Request {
-			r.Header.Set("Sec-Fetch-Site", "cross-site")
-			return r
-		}, "switch", "", gateway.RuleConfirmForeign, "", 0},
-		{"from a site of the same domain", landing, func(_ *forum, _ *sp.Question, r *http.Request) *http.Request {
-			r.Header.Set("Sec-Fetch-Site", "same-site")
-			return r
-		}, "switch", "", gateway.RuleConfirmForeign, "", 0},
-		{"from an older browser's other site", landing, func(_ *forum, _ *sp.Question, r *http.Request) *http.Request {
-			r.Header.Del("Sec-Fetch-Site")
-			r.Header.Set("Origin", "https://evil.test")
-			return r
-		}, "switch", "", gateway.RuleConfirmForeign, "", 0},
 		{"in a frame", landing, func(_ *forum, _ *sp.Question, r *http.Request) *http.Request {
 			r.Header.Set("Sec-Fetch-Dest", "iframe")
 			return r

@@ -82,16 +82,10 @@ func (l *Landings) asked(p present) string {
 	return strings.Join([]string{"switch", l.Site.String(), p.session, strconv.FormatInt(p.who.User.ID, 10)}, " ")
 }
 
-// sameOrigin lets forms of our own pages through.
-var sameOrigin = http.NewCrossOriginProtection()
-
 // Switch takes the answer of a learner who was asked. Only the page that asks
 // can have sent it, once, in the session for which it was made.
 func (l *Landings) Switch(w http.ResponseWriter, r *http.Request) Arrival {
-	switch {
-	case sameOrigin.Check(r) != nil:
-		return Arrival{Origin: gateway.OriginCross}.refuse(gateway.RuleConfirmForeign)
-	case !gateway.Navigation(r.Header):
+	if !gateway.Navigation(r.Header) {
 		return Arrival{}.refuse(gateway.RuleNotNavigation)
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)

@@ -24,12 +24,11 @@ func NewAdmin(metrics *Metrics, ready func() string) http.Handler {
 		plain(w, http.StatusOK, "ready")
 	})
 	m.Path("/metrics").Methods(http.MethodGet).Handler(promhttp.HandlerFor(metrics.registry, promhttp.HandlerOpts{}))
-	return withoutBody(m)
+	return withoutBody(guarded(m))
 }
 
 func plain(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	w.Write([]byte(text + "\n"))
 }

@@ -3,10 +3,12 @@ package web
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"jumpgate/gateway"
 	"jumpgate/idp"
@@ -32,16 +34,19 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 	case a.Err != nil:
 		writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
 	case a.Refused:
-		p, home := problemOf(a.Rule).lacking(a.Lacking), site.Wwwroot
+		p, home := problemOf(a.Rule).lacking(a.Lacking).waiting(a.After), site.Wwwroot
 		if a.Home != nil && a.Rule == gateway.RuleUserRemote {
 			p, home = remoteOf(a.Home), a.Home.Wwwroot
+		}
+		if a.After > 0 {
+			w.Header().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(a.After.Seconds())), 10))
 		}
 		writeProblem(w, r, p, home.String(), refusal(a))
 	case a.Confirm != nil:
 		writeConfirm(w, r, site.Wwwroot, a)
 	case a.Passed:
 	case a.Location == "": // a HEAD: decided, not done
-		w.Header().Set("Cache-Control", "no-store")
+		guardPage(w.Header())
 	default:
 		writeRedirect(w, http.StatusSeeOther, a.Location)
 	}
@@ -122,6 +127,9 @@ func (h *Handler) logJump(r *http.Request, site *Site, step, outcome string, a i
 	h.log.LogAttrs(r.Context(), level, "jump", attrs...)
 	h.metrics.jumps.WithLabelValues(site.Wwwroot.String(), peer, outcome, string(a.Rule)).Inc()
 	h.metrics.jumpOrigins.WithLabelValues(site.Wwwroot.String(), string(a.Origin), string(a.Signature.Rule)).Inc()
+	if a.Probe() {
+		h.metrics.probes.WithLabelValues(site.Wwwroot.String(), string(a.Rule)).Inc()
+	}
 	h.metrics.jumpSeconds.WithLabelValues(site.Wwwroot.String(), step).Observe(time.Since(start).Seconds())
 }
 
@@ -132,12 +140,24 @@ func refusal(a idp.Answer) []detail {
 		details = append(details, detail{"site", a.Peer.Wwwroot.String()})
 	}
 	if a.Username != "" {
-		details = append(details, detail{"account", a.Username})
+		details = append(details, detail{"account", legible(a.Username)})
 	}
 	if a.Home != nil {
 		details = append(details, detail{"home", a.Home.Wwwroot.String()})
 	}
 	return details
+}
+
+// legible returns a name with what nobody can see, or what changes how the rest
+// is read, escaped.
+func legible(s string) string {
+	if len(s) > 255 {
+		s = strings.ToValidUTF8(s[:255], "")
+	}
+	if strings.ContainsFunc(s, func(c rune) bool { return c == unicode.ReplacementChar || !unicode.IsPrint(c) }) {
+		return printable(s)
+	}
+	return s
 }
 
 // printable returns s with everything but printable ASCII escaped, cut at

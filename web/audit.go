@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -21,6 +22,9 @@ func (h *Handler) event(r *http.Request, site *Site, step, outcome string, a idp
 		Kind: audit.KindDecision, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(), Step: step,
 		User: a.Username, Target: printable(asked(r, step, a)), Decision: audit.Allow, Rule: string(a.Rule), Outcome: outcome,
 		Issuer: "gateway", Latency: time.Since(start).Microseconds(),
+	}
+	if a.Probe() {
+		e.Kind = audit.KindProbe
 	}
 	if site.Guard != nil {
 		e.Issuer = "moodle"
@@ -52,9 +56,20 @@ func (h *Handler) event(r *http.Request, site *Site, step, outcome string, a idp
 // secret.
 func asked(r *http.Request, step string, a idp.Answer) string {
 	if a.Peer == nil && (step == "jump" || step == "alias") {
-		return "?" + r.URL.RawQuery
+		return withoutLink("?" + r.URL.RawQuery)
 	}
 	return a.Wantsurl
+}
+
+// signedLink is the parameter of a signed link. Whoever reads it could use it.
+var signedLink = regexp.MustCompile(`([?&]link=)([^&#;]+)`)
+
+// withoutLink puts the hash of a link's signature in its place.
+func withoutLink(address string) string {
+	return signedLink.ReplaceAllStringFunc(address, func(found string) string {
+		name, token, _ := strings.Cut(found, "=")
+		return name + "=sha256:" + audit.Hash(token)
+	})
 }
 
 // emitted returns where the browser is sent, and the hash of the token there,
@@ -63,10 +78,10 @@ func asked(r *http.Request, step string, a idp.Answer) string {
 func emitted(a idp.Answer) (url, token string) {
 	if !a.Landing {
 		if a.Outcome == "" {
-			url, _, _ = strings.Cut(a.Location, "?")
+			url, _, _ = strings.Cut(a.Location+a.Own, "?")
 			return url, ""
 		}
-		return a.Location, ""
+		return withoutLink(a.Location), ""
 	}
 	before, rest, _ := strings.Cut(a.Location, "token=")
 	token, rest, _ = strings.Cut(rest, "&")
@@ -108,13 +123,16 @@ func (h *Handler) landingEvent(r *http.Request, site *Site, step, outcome string
 }
 
 // ObserveRedemptions returns what an identity provider calls for each token that
-// a peer shows: it records that before the peer learns anything.
+// a peer shows: it records that before the peer learns anything. The fault that
+// the peer gets then is no event of its own.
 func ObserveRedemptions(site gateway.Wwwroot, trail *audit.Trail) func(context.Context, idp.Redemption) error {
 	return func(ctx context.Context, r idp.Redemption) error {
 		e := audit.Event{
 			Kind: audit.KindRedemption, Site: site.String(), Client: r.Addr.String(), Peer: r.Peer.Wwwroot.String(),
-			User: r.Username, Decision: audit.Allow, Token: audit.Hash(r.Token),
+			User: r.Username, Decision: audit.Allow, Rule: r.Reason, Issuer: "gateway", Latency: r.Took.Microseconds(), Token: audit.Hash(r.Token),
 		}
+		call := callOf(ctx)
+		e.Request, call.recorded = call.request, true
 		if r.Err != nil {
 			e.Decision, e.Detail = audit.Refuse, printable(r.Err.Error())
 		}

@@ -62,6 +62,7 @@ func TestEveryDecisionIsAnEvent(t *testing.T) {
 	f.do("GET", jump+"hostwwwroot=https://evil.test&wantsurl="+strings.Repeat("x", 5000), asAda)
 	f.do("GET", jump+"hostid=3&hostid=4", asAda)
 	f.do("HEAD", jump+"hostid=3&wantsurl=/mod/x", asAda)
+	f.do("GET", jump+"hostid=3&hostid=4&link=eyJ.secret.x&a=b", asAda)
 	f.do("GET", "https://home.test/auth/mnet/land.php?token=secret&idp=https://sp.test&wantsurl=/my/")
 	f.do("GET", "https://home.test/auth/mnet/land.php?token=secret&idp=https://evil.test&%74oken=secret")
 	trail.Close()
@@ -88,9 +89,11 @@ func TestEveryDecisionIsAnEvent(t *testing.T) {
 			e.Peer, e.Target, e.Decision, e.Rule, e.Outcome, e.URL = "https://sp.test", "/mod/y", "allow", "path", "login", "https://home.test/login/index.php"
 		}),
 		with(func(e *audit.Event) {
+			e.Kind = audit.KindProbe
 			e.Peer, e.Target, e.Decision, e.Rule, e.Outcome = "https://sp.test", `\n//evil.test\u202e`, "refuse", "control-byte", "refused"
 		}),
 		with(func(e *audit.Event) {
+			e.Kind = audit.KindProbe
 			e.Target, e.Decision, e.Rule, e.Outcome = ("?hostwwwroot=https://evil.test&wantsurl=" + strings.Repeat("x", 5000))[:2048], "refuse", "peer-unknown", "refused"
 		}),
 		with(func(e *audit.Event) {
@@ -98,6 +101,9 @@ func TestEveryDecisionIsAnEvent(t *testing.T) {
 		}),
 		with(func(e *audit.Event) {
 			e.Peer, e.Target, e.Decision, e.Rule, e.Outcome = "https://sp.test", "/mod/x", "allow", "path", "head"
+		}),
+		with(func(e *audit.Event) {
+			e.Target, e.Decision, e.Rule, e.Outcome = "?hostid=3&hostid=4&link=sha256:"+audit.Hash("eyJ.secret.x")+"&a=b", "refuse", "repeated", "refused"
 		}),
 		{Kind: audit.KindLanding, Site: "https://home.test", Client: "192.0.2.1", Peer: "https://sp.test", Step: "land", Target: "/my/", Decision: "allow", Rule: "path", Outcome: "failed", Origin: "cross-site", Token: audit.Hash("secret")},
 		{Kind: audit.KindLanding, Site: "https://home.test", Client: "192.0.2.1", Step: "land", Target: "?idp=https%3A%2F%2Fevil.test", Decision: "refuse", Rule: "repeated", Outcome: "refused", Origin: "cross-site"},
@@ -166,6 +172,73 @@ func TestWhatMoodleDecidesIsNotPassedOnUnrecorded(t *testing.T) {
 	}
 }
 
+// TestAGuardedJumpIsAnEventWhateverMoodleDoes: it may answer with a page, with a
+// redirect of its own, or not at all.
+func TestAGuardedJumpIsAnEventWhateverMoodleDoes(t *testing.T) {
+	trail, dir := newTrail(t, true)
+	g := newGuarded(t)
+	g.site.Trail = trail
+	for _, g.moodle = range []http.HandlerFunc{
+		sends(303, http.Header{"Location": {"https://home.test/login/index.php?secret"}}),
+		sends(200, http.Header{"Content-Type": {"text/html"}}),
+		sends(303, http.Header{"Location": {guardLand}}),
+		sends(303, http.Header{"Location": {"https://evil.test/"}}),
+		func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		g.do("GET", guardJump, "")
+	}
+	trail.Close()
+	var got []string
+	for _, e := range recorded(t, dir) {
+		got = append(got, e.Decision+" "+string(e.Rule)+" "+e.Outcome+" "+e.URL+" "+e.Issuer)
+	}
+	want := []string{
+		"allow path passed https://home.test/login/index.php moodle", "allow path passed  moodle",
+		"allow path landed " + strings.Replace(guardLand, guardToken, "sha256:"+audit.Hash(guardToken), 1) + " moodle",
+		"refuse upstream-location refused  moodle", "error path error  moodle",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestACallOfAPeerIsOneEventWithItsRequest: a token that is refused is a
+// redemption, and no other fault; and none of the calls of strangers is left out.
+func TestACallOfAPeerIsOneEventWithItsRequest(t *testing.T) {
+	trail, dir := newTrail(t, true)
+	f := newRecordedFront(t, "https://home.test", trail)
+	site, sp := wwwroot(t, "https://home.test"), &gateway.Peer{Wwwroot: wwwroot(t, "https://sp.test")}
+	called := web.ObserveCalls(site, slog.New(slog.DiscardHandler), web.NewMetrics(func() bool { return true }), trail)
+	redeemed := web.ObserveRedemptions(site, trail)
+	fault := mnet.Event{Peer: sp, Verified: true, Method: "user_authorise", Reason: "token-unknown", Fault: &mnet.Fault{Code: 1}}
+	for _, f.rpc = range []http.HandlerFunc{
+		func(_ http.ResponseWriter, r *http.Request) {
+			redeemed(r.Context(), idp.Redemption{Peer: sp, Err: store.ErrNoToken, Reason: "token-unknown"})
+			called(r.Context(), fault)
+		},
+		func(_ http.ResponseWriter, r *http.Request) { called(r.Context(), fault) },
+		func(_ http.ResponseWriter, r *http.Request) {
+			called(r.Context(), mnet.Event{Reason: mnet.ReasonMalformed})
+		},
+		func(_ http.ResponseWriter, r *http.Request) {
+			called(r.Context(), mnet.Event{Reason: mnet.ReasonMalformed})
+		},
+	} {
+		f.do("POST", "https://home.test/mnet/xmlrpc/server.php")
+	}
+	trail.Close()
+	var got []string
+	for _, e := range recorded(t, dir) {
+		got = append(got, string(e.Kind)+" "+e.Rule)
+		if len(e.Request) != 16 {
+			t.Errorf("%s has the request %q", e.Kind, e.Request)
+		}
+	}
+	if diff := cmp.Diff([]string{"redemption token-unknown", "rpc token-unknown", "rpc malformed", "rpc malformed"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestRedemptionsFaultsAndLogoutsAreEvents(t *testing.T) {
 	trail, dir := newTrail(t, true)
 	site, sp := wwwroot(t, "https://home.test"), &gateway.Peer{Wwwroot: wwwroot(t, "https://sp.test")}
@@ -176,7 +249,7 @@ func TestRedemptionsFaultsAndLogoutsAreEvents(t *testing.T) {
 	redeemed := web.ObserveRedemptions(site, trail)
 	for _, r := range []idp.Redemption{
 		{Peer: sp, Addr: addr, Token: "t1", Username: "ada"},
-		{Peer: sp, Addr: addr, Token: "t2", Err: store.ErrOtherPeer},
+		{Peer: sp, Addr: addr, Token: "t2", Err: store.ErrOtherPeer, Reason: "token-of-another-peer", Took: time.Second},
 		{Peer: sp, Addr: addr, Token: "t3", Err: store.ErrUnavailable},
 	} {
 		if err := redeemed(t.Context(), r); err != nil {
@@ -200,12 +273,15 @@ func TestRedemptionsFaultsAndLogoutsAreEvents(t *testing.T) {
 		return e
 	}
 	want := []audit.Event{
-		event(audit.KindRedemption, func(e *audit.Event) { e.User, e.Decision, e.Token = "ada", audit.Allow, audit.Hash("t1") }),
 		event(audit.KindRedemption, func(e *audit.Event) {
-			e.Decision, e.Token, e.Detail = audit.Refuse, audit.Hash("t2"), "token of another peer"
+			e.User, e.Decision, e.Issuer, e.Token = "ada", audit.Allow, "gateway", audit.Hash("t1")
 		}),
 		event(audit.KindRedemption, func(e *audit.Event) {
-			e.Decision, e.Token, e.Detail = audit.Failed, audit.Hash("t3"), "redis unavailable"
+			e.Decision, e.Issuer, e.Token, e.Detail = audit.Refuse, "gateway", audit.Hash("t2"), "token of another peer"
+			e.Rule, e.Latency = "token-of-another-peer", 1e6
+		}),
+		event(audit.KindRedemption, func(e *audit.Event) {
+			e.Decision, e.Issuer, e.Token, e.Detail = audit.Failed, "gateway", audit.Hash("t3"), "redis unavailable"
 		}),
 		event(audit.KindRPC, func(e *audit.Event) {
 			e.Decision, e.Rule, e.Outcome, e.Target = audit.Refuse, "bad-signature", "fault 7010", "https://sp.test"

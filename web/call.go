@@ -17,8 +17,8 @@ import (
 // ObserveCalls returns what an MNet server of site calls after each request:
 // it turns what became of it into one log line, the metrics and, if it was
 // refused or failed, an event of the trail. Strangers can send any number of
-// messages that are nobody's, so of those one a second is logged and recorded
-// for each reason; all are counted.
+// messages that are nobody's, so of those one a second is logged for each
+// reason; all are counted, and recorded.
 func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics, trail *audit.Trail) func(context.Context, mnet.Event) {
 	strangers := &quiet{last: map[string]time.Time{}}
 	return func(ctx context.Context, e mnet.Event) {
@@ -34,14 +34,15 @@ func ObserveCalls(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics, trai
 		metrics.calls.WithLabelValues(site.String(), peer, method, e.Reason).Inc()
 		// A key that waits for an administrator is rare, and must be seen.
 		_, held := errors.AsType[*mnet.HeldKeyError](e.Err)
-		if !e.Verified && !held && !strangers.mayLog(e.Reason, time.Now()) {
-			return
+		if e.Verified || held || strangers.mayLog(e.Reason, time.Now()) {
+			log.LogAttrs(ctx, callLevel(e), "call", callAttrs(site, e)...)
 		}
-		log.LogAttrs(ctx, callLevel(e), "call", callAttrs(site, e)...)
-		switch e.Reason {
-		case mnet.ReasonOK, mnet.ReasonPassed, mnet.ReasonRelayed:
+		switch call := callOf(ctx); {
+		case e.Reason == mnet.ReasonOK, e.Reason == mnet.ReasonPassed, e.Reason == mnet.ReasonRelayed, call.recorded:
 		default:
-			trail.Note(callEvent(site, e))
+			a := callEvent(site, e)
+			a.Request = call.request
+			trail.Note(a)
 		}
 	}
 }

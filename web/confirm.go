@@ -24,12 +24,13 @@ func writeConfirm(w http.ResponseWriter, r *http.Request, site gateway.Wwwroot, 
 	err := confirmTemplate.Execute(&page, map[string]any{
 		"Host": a.Peer.Wwwroot.Host() + a.Peer.Wwwroot.Path(), "Label": a.Peer.Name, "Name": a.Confirm.Name, "Days": int(idp.ConfirmedLife / (24 * time.Hour)),
 		"Action": site.String() + idp.ConfirmPath, "Ticket": a.Confirm.Ticket, "Home": site.String(),
-		"Details": []detail{{"page", a.Target.URL()}, {"account", a.Username}, {"request", RequestID(r)}},
+		"Details": []detail{{"page", a.Target.URL()}, {"account", legible(a.Username)}, {"request", RequestID(r)}},
 		"Style":   template.CSS(style),
 	})
 	if err != nil { // the template and its data are our own
 		panic(err)
 	}
+	guardPage(w.Header())
 	w.Header().Set("Content-Security-Policy", contentPolicy("'self' "+a.Peer.Wwwroot.Origin()))
 	w.Header().Set("Referrer-Policy", "same-origin")
 	writePage(w, r, http.StatusOK, page.Bytes())

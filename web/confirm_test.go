@@ -57,6 +57,7 @@ func TestThePageThatAsks(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"Cache-Control": "no-store", "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff",
+		"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
 	} {
 		if got := w.Header().Get(name); got != want {
 			t.Errorf("%s: %s", name, got)
@@ -67,8 +68,16 @@ func TestThePageThatAsks(t *testing.T) {
 		t.Errorf("policy %s", policy)
 	}
 
-	if w := f.do("POST", confirm, asAda, from("cross-site"), answering(page)); w.Code != 403 || !strings.Contains(w.Body.String(), "confirm-foreign") {
-		t.Errorf("a foreign answer: %d", w.Code)
+	for who, headers := range map[string][]string{
+		"another site":                         {"Sec-Fetch-Site", "cross-site"},
+		"a neighbour":                          {"Sec-Fetch-Site", "same-site"},
+		"another site in an older browser":     {"Origin", "https://evil.test"},
+		"a sandboxed page in an older browser": {"Origin", "null"},
+	} {
+		w := f.do("POST", confirm, asAda, answering(page), func(r *http.Request) { r.Header.Set(headers[0], headers[1]) })
+		if w.Code != 403 || !strings.Contains(w.Body.String(), "form-foreign") {
+			t.Errorf("the answer of %s: %d", who, w.Code)
+		}
 	}
 	for _, method := range []string{"GET", "HEAD", "PUT"} {
 		if w := f.do(method, confirm, asAda, from("same-origin")); w.Code != 405 || w.Header().Get("Allow") != "POST" {
@@ -92,7 +101,7 @@ func TestThePageThatAsks(t *testing.T) {
 	}
 	log := f.log.String()
 	for _, want := range []string{
-		"step=jump outcome=confirm rule=path", "step=confirm outcome=landed rule=path", "origin=cross-site", "outcome=refused rule=confirm-foreign",
+		"step=jump outcome=confirm rule=path", "step=confirm outcome=landed rule=path", "origin=cross-site", "outcome=refused rule=form-foreign",
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %q:\n%s", want, log)

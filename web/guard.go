@@ -1,11 +1,15 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"time"
 
 	"jumpgate/gateway/proxy"
 )
+
+// errNoAnswer is what becomes of a jump that Moodle was to carry out and did not.
+var errNoAnswer = errors.New("the Moodle behind does not answer")
 
 // guardedJump lets Moodle carry out the jumps that are allowed, and its answer
 // out only if it is what was decided.
@@ -17,7 +21,15 @@ func (h *Handler) guardedJump(site *Site) http.HandlerFunc {
 			h.answer(w, r, site, "jump", a, start)
 			return
 		}
+		answered := false
+		defer func() { // also if the proxy breaks off
+			if !answered { // and UpstreamFailed has told the learner
+				a.Err = errNoAnswer
+				site.Trail.Note(h.event(r, site, "jump", outcomeOf(a), a, start))
+			}
+		}()
 		site.Proxy.Serve(w, asking(r, target), func(w http.ResponseWriter, r *http.Request, res *http.Response) bool {
+			answered = true
 			a := site.Guard.Check(a, res)
 			if !a.Passed {
 				for _, cookie := range res.Header["Set-Cookie"] {

@@ -93,7 +93,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if at == nil || !at.itself && former == nil {
 		unread(w, r)
-		writeProblem(w, r, noSuchSite, "", []detail{{"host", r.Host}})
+		writeProblem(w, r, noSuchSite, "", []detail{{"host", printable(r.Host)}})
 		return
 	}
 	site := at.site

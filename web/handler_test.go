@@ -47,6 +47,7 @@ type front struct {
 	metrics  *web.Metrics
 	log      *logBuffer
 	rpc      http.HandlerFunc
+	last     proxy.Inspect
 }
 
 // logBuffer is a log that many goroutines may write to and read.
@@ -113,6 +114,9 @@ func newRecordedFront(t testing.TB, root string, trail *audit.Trail, change ...f
 	}
 	through, err := proxy.New(proxy.Options{
 		Upstream: behind, Site: site, RequestID: web.RequestID, ErrorPage: web.UpstreamFailed(site, log, f.metrics),
+		Last: func(w http.ResponseWriter, r *http.Request, res *http.Response) bool {
+			return f.last != nil && f.last(w, r, res)
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -179,6 +183,12 @@ func TestWhatIsOursNeverReachesTheUpstream(t *testing.T) {
 		{"/moodle/Jumpgate//oidc/callback", "There is no such page"},
 		{"/moodle/jumpgate/oidc", "upstream /moodle/jumpgate/oidc"},
 		{"/jumpgate/oidc/callback", "upstream /jumpgate/oidc/callback"},
+		{"/moodle/auth/mnet/jump.php.?hostid=3", "There is no such page"},
+		{"/moodle/auth/mnet/jump.php%20?hostid=3", "There is no such page"},
+		{"/moodle/auth/mnet/jump.php;x=1?hostid=3", "There is no such page"},
+		{"/moodle/auth/mnet./jump.php?hostid=3", "There is no such page"},
+		{"/moodle/auth/mnet%5cjump.php?hostid=3", "There is no such page"},
+		{"/moodle/auth/mnet/x/..;/jump.php?hostid=3", "There is no such page"},
 		{"/moodle/auth/mnet/land.php?token=x", "This link is damaged"},
 		{"/moodle/auth/mnet/land.php?token=x&idp=https://sp.test&wantsurl=", "upstream /moodle/auth/mnet/land.php?token=x&idp=https%3A%2F%2Fsp.test&wantsurl=%2F"},
 		{"/moodle/auth/mnet/land.php/x?token=x", "There is no such page"},

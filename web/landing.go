@@ -98,7 +98,7 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 		}
 		writeRedirect(w, http.StatusSeeOther, a.Location)
 	case outcome == sp.OutcomeHead:
-		w.Header().Set("Cache-Control", "no-store")
+		guardPage(w.Header())
 	default:
 		passes = true
 	}
@@ -175,6 +175,7 @@ func writeQuestion(w http.ResponseWriter, r *http.Request, site gateway.Wwwroot,
 	if a.Question.Form != "" {
 		forms += " " + a.Question.Form
 	}
+	guardPage(w.Header())
 	w.Header().Set("Content-Security-Policy", contentPolicy(forms))
 	w.Header().Set("Referrer-Policy", "same-origin")
 	writePage(w, r, http.StatusOK, page.Bytes())

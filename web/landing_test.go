@@ -108,6 +108,7 @@ func TestThePageThatAsksWhoShallBeLoggedIn(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"Cache-Control": "no-store", "X-Frame-Options": "DENY", "Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff",
+		"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
 	} {
 		if got := w.Header().Get(name); got != want {
 			t.Errorf("%s: %s", name, got)
@@ -154,7 +155,7 @@ func TestThePageThatAsksWhoShallBeLoggedIn(t *testing.T) {
 	log := g.log.String()
 	for _, want := range []string{
 		"msg=landing site=https://home.test", "step=land outcome=asked rule=path", "step=switch outcome=switched rule=path", "step=switch outcome=stayed",
-		"home=https://sp.test wantsurl=/mod/x#p3", "user=ada newcomer=bob", "outcome=refused rule=confirm-foreign",
+		"home=https://sp.test wantsurl=/mod/x#p3", "user=ada newcomer=bob", "outcome=refused rule=form-foreign",
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %q:\n%s", want, log)

@@ -14,10 +14,12 @@ type Metrics struct {
 	jumps       *prometheus.CounterVec
 	jumpOrigins *prometheus.CounterVec
 	jumpSeconds *prometheus.HistogramVec
+	probes      *prometheus.CounterVec
 	calls       *prometheus.CounterVec
 	logouts     *prometheus.CounterVec
 	landings    *prometheus.CounterVec
 	failures    *prometheus.CounterVec
+	redirects   *prometheus.CounterVec
 }
 
 // NewMetrics returns empty metrics. up tells whether Redis answers.
@@ -39,6 +41,9 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_jump_seconds", Help: "Time to decide a jump, by step (jump, return, callback, confirm, alias).",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"site", "step"}),
+		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_probes_total", Help: "Jumps refused because they were made to lead somebody away from the peers, by rule.",
+		}, []string{"site", "rule"}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_rpc_total", Help: "MNet calls answered, by peer, method and why one was refused (ok if it was not).",
 		}, []string{"site", "peer", "method", "reason"}),
@@ -53,8 +58,12 @@ func NewMetrics(up func() bool) *Metrics {
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
 		}, []string{"site", "status"}),
+		redirects: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_upstream_redirects_total",
+			Help: "Redirects of the Moodle behind to somewhere that is not allowed, by what became of them (reported, stopped).",
+		}, []string{"site", "decision"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.calls, m.logouts, m.landings, m.failures,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.landings, m.failures, m.redirects,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {
 				return 1

@@ -47,25 +47,24 @@ func writeProblem(w http.ResponseWriter, r *http.Request, p problem, home string
 		panic(err)
 	}
 	h := w.Header()
+	guardPage(h)
 	h.Set("Content-Security-Policy", problemPolicy)
-	h.Set("Referrer-Policy", "no-referrer")
 	switch p.Status {
 	case http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
 		h.Set("Retry-After", "30")
 	case http.StatusTooManyRequests:
-		h.Set("Retry-After", "300")
+		if h.Get("Retry-After") == "" {
+			h.Set("Retry-After", "300")
+		}
 	}
 	writePage(w, r, p.Status, page.Bytes())
 }
 
-// writePage answers with a page of ours.
+// writePage answers with a page of ours, whose headers are set.
 func writePage(w http.ResponseWriter, r *http.Request, status int, page []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(len(page)))
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		w.Write(page)

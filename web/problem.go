@@ -1,8 +1,11 @@
 package web
 
 import (
+	"fmt"
+	"math"
 	"net/http"
 	"strings"
+	"time"
 
 	"jumpgate/gateway"
 )
@@ -19,6 +22,7 @@ type problem struct {
 const (
 	adviceLink  = "If the link came in a mail, tell the people who run the site that it came from; the details below help them."
 	adviceAdmin = "If you think this is wrong, tell your administrator; the details below help them."
+	adviceWait  = "Wait a minute, then follow the link again."
 	adviceAgain = "Follow the link again. If that does not help, tell your administrator; the details below help them."
 )
 
@@ -31,6 +35,11 @@ var (
 	unsigned = problem{http.StatusForbidden, "This link is not one that we can trust",
 		"Your institution wants to know from the other site itself that the link is its own, and this one does not say so.", adviceLink}
 	notYou = problem{http.StatusForbidden, "You cannot go there with this account", "", adviceAdmin}
+	// Not a status of 5xx: a link that a teacher has put on a page must not make
+	// whoever watches the gateway think that it is down.
+	leadsAway = problem{http.StatusForbidden, "We stopped this redirect",
+		"This site was about to send you to an address that cannot be read.",
+		"Go back to the page that you came from. " + adviceAdmin}
 )
 
 // problems holds what differs from badLink, which every other rule that
@@ -69,12 +78,21 @@ var problems = map[gateway.Rule]problem{
 		"It was taken back.", "Look for the page on the other site, or ask for a new link."},
 	gateway.RuleConfirmOver: {http.StatusForbidden, "This page is out of date",
 		"It was open for too long, or somebody else has logged in since.", adviceAgain},
-	gateway.RuleConfirmForeign: {http.StatusForbidden, "We did not ask you this",
-		"Another site tried to answer in your place.", adviceLink},
+	gateway.RuleFormForeign: {http.StatusForbidden, "We did not take this",
+		"It was sent to us by the page of another site, and not by one of our own.", adviceLink},
 	gateway.RuleTooMany: {http.StatusTooManyRequests, "Too many visitors at once",
 		"More people are on their way from here than we can take care of.", "Wait a few minutes, then follow the link again."},
+	gateway.RuleRateUser: {http.StatusTooManyRequests, "That was a little too fast",
+		"You have followed many links to other sites in a short time.", adviceWait},
+	gateway.RuleRateAddress: {http.StatusTooManyRequests, "Too many visitors at once",
+		"Many links to other sites are being followed from the network that you are in.", adviceWait},
+	gateway.RuleRatePeer: {http.StatusTooManyRequests, "Many people are on their way there",
+		"More people want to visit the site that the link leads to than we may send there at once.", adviceWait},
 	gateway.RuleUpstreamLocation: {http.StatusBadGateway, "We stopped this jump",
 		"The link is a good one, but the learning site behind this address wanted to send you somewhere else.", adviceAdmin},
+	gateway.RuleRedirectForeign:   leadsAway,
+	gateway.RuleRedirectScheme:    leadsAway,
+	gateway.RuleRedirectMalformed: leadsAway,
 	gateway.RuleUserRemote: notYou.saying("Your account belongs to another institution. This site can only vouch for its own learners.",
 		"Log in at your own institution and follow the link from there."),
 	gateway.RuleUserLoginAs: notYou.saying("You are looking at this site as somebody else (“log in as”). Such a session does not leave the site.",
@@ -126,6 +144,27 @@ func (p problem) lacking(what []string) problem {
 	return p.saying("Other sites need your first name, last name and mail address. The account that your institution’s login knows you by lacks "+
 		strings.Join(what, " and ")+".",
 		"Fill it in there, or ask your administrator to, then follow the link again.")
+}
+
+// waiting returns p with the time when the link may be followed again; zero
+// leaves p as it is.
+func (p problem) waiting(after time.Duration) problem {
+	if after <= 0 {
+		return p
+	}
+	wait := "a minute"
+	switch seconds := math.Ceil(after.Seconds()); {
+	case seconds <= 5:
+		wait = "a few seconds"
+	case seconds <= 50:
+		wait = fmt.Sprintf("%.0f seconds", seconds)
+	case seconds > 70 && seconds <= 90*60:
+		wait = fmt.Sprintf("%.0f minutes", math.Ceil(seconds/60))
+	case seconds > 90*60:
+		wait = fmt.Sprintf("%.0f hours", math.Ceil(seconds/3600))
+	}
+	p.Advice = "Wait " + wait + ", then follow the link again."
+	return p
 }
 
 // problemOf returns the page for a rule that refuses.

@@ -40,9 +40,8 @@ func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, site *Site, s
 // written cannot be cached, saved or prefetched.
 func writeRedirect(w http.ResponseWriter, status int, location string) {
 	header := w.Header()
+	guardAnswer(header)
 	header.Set("Location", location)
-	header.Set("Cache-Control", "no-store")
-	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Content-Length", "0")
 	w.WriteHeader(status)
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
@@ -45,4 +46,27 @@ func wellFormedID(s string) bool {
 		}
 	}
 	return true
+}
+
+// peerCall is what events about a peer's call need to know of its request.
+type peerCall struct {
+	request  string // its id
+	recorded bool   // as the redemption of a token: its fault is no event of its own
+}
+
+type peerCallKey struct{}
+
+// called is a handler of peers' calls.
+func called(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), peerCallKey{}, &peerCall{request: RequestID(r)})))
+	})
+}
+
+// callOf returns what is known of the request that a context is of.
+func callOf(ctx context.Context) *peerCall {
+	if c, ok := ctx.Value(peerCallKey{}).(*peerCall); ok {
+		return c
+	}
+	return &peerCall{}
 }

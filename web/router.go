@@ -35,12 +35,13 @@ func ours(root gateway.Wwwroot, requested string) bool { return ourPath(root, re
 
 // ourPath returns which of ours a path means, or "". PHP takes further segments
 // (jump.php/x), web servers merge slashes, and some file systems ignore case,
-// so all of these are ours too, to be refused.
+// dots and blanks at the end, and which slash it is, so all of these are ours
+// too, to be refused.
 func ourPath(root gateway.Wwwroot, requested string) string {
 	if !containsFold(requested, "mnet") && !containsFold(requested, "xmlrpc") && !containsFold(requested, "jumpgate") {
 		return "" // nearly everything: no allocation
 	}
-	cleaned := strings.ToLower(path.Clean("/" + requested))
+	cleaned := strings.ToLower(path.Clean("/" + gateway.PlainPath(strings.ReplaceAll(requested, `\`, "/"))))
 	below, ok := strings.CutPrefix(cleaned, strings.ToLower(root.Path()))
 	if !ok {
 		return ""
@@ -121,7 +122,11 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	}
 	home := site.Wwwroot.String()
 	if site.RPC != nil {
-		m.Path(root + gateway.Moodle.RPCPath()).Handler(site.RPC)
+		endpoint := called(site.RPC)
+		if site.Guard == nil { // else it is Moodle that answers
+			endpoint, key = guarded(endpoint), guarded(key)
+		}
+		m.Path(root + gateway.Moodle.RPCPath()).Handler(endpoint)
 		m.Path(root + publicKeyPath).Handler(withoutBody(key))
 	} else {
 		for _, p := range []string{gateway.Moodle.RPCPath(), publicKeyPath} {
@@ -137,7 +142,7 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 		w.Header().Set("Allow", "GET, HEAD")
 		writeProblem(w, r, wrongMethod, home, nil)
 	}))
-	return m
+	return h.sameOrigin(site, m, root+gateway.Moodle.RPCPath())
 }
 
 func (h *Handler) jump(site *Site) http.HandlerFunc {

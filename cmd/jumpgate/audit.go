@@ -13,13 +13,14 @@ import (
 )
 
 type auditCommand struct {
-	Query  auditQueryCommand  `cmd:"" help:"Print events of the trail."`
-	Tail   auditTailCommand   `cmd:"" help:"Print the last events, and those that come."`
-	Stats  auditStatsCommand  `cmd:"" help:"Count events by day, peer and rule."`
-	Export auditExportCommand `cmd:"" help:"Print events without what tells who it was."`
-	Verify auditVerifyCommand `cmd:"" help:"Check that files of the trail are what a gateway wrote."`
-	Heads  auditHeadsCommand  `cmd:"" help:"Print the hashes of checkpoints that are kept in Redis."`
-	Prune  auditPruneCommand  `cmd:"" help:"Delete old files of the trail, as the gateway does every day."`
+	Query   auditQueryCommand   `cmd:"" help:"Print events of the trail."`
+	Tail    auditTailCommand    `cmd:"" help:"Print the last events, and those that come."`
+	Stats   auditStatsCommand   `cmd:"" help:"Count events by day, peer and rule."`
+	Export  auditExportCommand  `cmd:"" help:"Print events without what tells who it was."`
+	Suggest auditSuggestCommand `cmd:"" help:"Print what redirects.allow needs for the redirects that were recorded."`
+	Verify  auditVerifyCommand  `cmd:"" help:"Check that files of the trail are what a gateway wrote."`
+	Heads   auditHeadsCommand   `cmd:"" help:"Print the hashes of checkpoints that are kept in Redis."`
+	Prune   auditPruneCommand   `cmd:"" help:"Delete old files of the trail, as the gateway does every day."`
 }
 
 // trailFlags name a trail.
@@ -52,7 +53,7 @@ type filterFlags struct {
 	Rule     string `help:"Decided by this rule, or refused for this reason."`
 	Decision string `enum:",allow,refuse,ask,error" default:"" placeholder:"allow|refuse|ask|error" help:"With this decision."`
 	Request  string `placeholder:"ID" help:"Of this request, as the log and the pages name it."`
-	Kind     string `placeholder:"KIND" help:"Of this kind: decision, redemption, landing, rpc, logout, key, admin, config, checkpoint, torn, dropped…"`
+	Kind     string `placeholder:"KIND" help:"Of this kind: decision, probe, redemption, landing, redirect, rpc, logout, key, admin, config, checkpoint, torn, dropped…"`
 }
 
 // filter reads the flags, for the trail in dir.

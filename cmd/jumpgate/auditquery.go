@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -91,6 +92,10 @@ func dash(s string) string {
 	return visibleText(s)
 }
 
+// formula finds what begins one. Where a comma is part of numbers, table programs
+// begin a cell at each semicolon.
+var formula = regexp.MustCompile(`(^|;\s*)([=+\-@])`)
+
 // fields returns names and values of an event for a table program, which must
 // not take any of them for a formula.
 func fields(e audit.Event) (names, values []string) {
@@ -100,11 +105,7 @@ func fields(e audit.Event) (names, values []string) {
 		{"decision", e.Decision}, {"rule", e.Rule}, {"outcome", e.Outcome}, {"url", e.URL}, {"issuer", e.Issuer},
 		{"latency", strconv.FormatInt(e.Latency, 10)}, {"token", e.Token}, {"origin", e.Origin}, {"signature", e.Signature}, {"link", e.Link}, {"detail", e.Detail}, {"file", e.File}, {"count", strconv.FormatUint(e.Count, 10)},
 	} {
-		value := visibleText(f[1])
-		if value != "" && (value[0] == '=' || value[0] == '+' || value[0] == '-' || value[0] == '@') {
-			value = "'" + value
-		}
-		names, values = append(names, f[0]), append(values, value)
+		names, values = append(names, f[0]), append(values, formula.ReplaceAllString(visibleText(f[1]), "$1'$2"))
 	}
 	return names, values
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -131,14 +130,14 @@ func (c auditExportCommand) Run(t *terminal) error {
 }
 
 // withoutQuery cuts an address before what may name people: the query, the
-// fragment, and the names of users in front of a host.
+// fragment, whatever is escaped and might be one of those, and the names of users
+// in front of a host.
 func withoutQuery(address string) string {
-	if i := strings.IndexAny(address, "?#"); i >= 0 {
+	if i := strings.IndexAny(address, "?#%\\;&="); i >= 0 {
 		address = address[:i]
 	}
-	if u, err := url.Parse(address); err != nil || u.User != nil {
-		_, after, _ := strings.Cut(address, "@")
-		return "…@" + after
+	if i := strings.LastIndexByte(address, '@'); i >= 0 {
+		return "…" + address[i:]
 	}
 	return address
 }

@@ -2,8 +2,8 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -69,6 +69,9 @@ func (c checkCommand) corpora(out *bufio.Writer, k *checker) error {
 		for _, e := range entries {
 			c.try(k, peers, e, &s)
 		}
+		if rule := s.untried(); rule != "" {
+			return withHint(fmt.Errorf("no target of %s was looked at: %s", file, rule.Meaning()), "try it at a peer that is open, and without --user")
+		}
 		surprised = surprised || len(s.Surprises) > 0
 		if err := c.printSummary(out, s); err != nil {
 			return err
@@ -99,6 +102,14 @@ func readCorpus(file string) ([]entry, error) {
 	case len(b) > maxCorpus:
 		return nil, withHint(fmt.Errorf("%s has more than %d MiB", file, maxCorpus>>20), "split it")
 	}
+	// With --refuse all of these would pass: no target begins or ends so.
+	if slices.ContainsFunc([]string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"}, func(mark string) bool { return bytes.HasPrefix(b, []byte(mark)) }) {
+		return nil, withHint(fmt.Errorf("%s begins with a byte order mark", file), "save it as UTF-8 without one")
+	}
+	if n := bytes.Count(b, []byte("\n")); n > 0 && n == bytes.Count(b, []byte("\r\n")) {
+		return nil, withHint(fmt.Errorf("the lines of %s end as on Windows, and so would all targets", file),
+			`save it with Unix line ends; write a target that ends so in quotes, "/x\r"`)
+	}
 	var all []entry
 	number := 0
 	for line := range strings.Lines(string(b)) {
@@ -107,38 +118,48 @@ func readCorpus(file string) ([]entry, error) {
 		if line == "" || line == "#" || strings.HasPrefix(line, "# ") {
 			continue
 		}
-		for _, target := range quotedTargets(line) {
+		targets, ok := quotedTargets(line)
+		if !ok {
+			return nil, withHint(fmt.Errorf("%s:%d: a target in quotes cannot be read", file, number), `write it as Go does: \n, \x00, \u00e9, \" and \\, nothing else`)
+		}
+		for _, target := range targets {
 			all = append(all, entry{number, target})
 		}
 	}
 	return all, nil
 }
 
-// quotedTargets returns the targets in a line of a list.
-func quotedTargets(line string) []string {
-	if target, err := strconv.Unquote(line); err == nil && line[0] == '"' {
-		return []string{target}
+// quotedTargets returns the targets in a line of a list, or false if what is in
+// quotes cannot be read.
+func quotedTargets(line string) ([]string, bool) {
+	if !strings.Contains(line, "\t") {
+		if len(line) < 2 || line[0] != '"' || line[len(line)-1] != '"' {
+			return []string{line}, true
+		}
+		target, err := strconv.Unquote(line)
+		return []string{target}, err == nil
 	}
 	var all []string
-	if strings.Contains(line, "\t") {
-		for column := range strings.SplitSeq(line, "\t") {
-			for rest := column; rest != ""; {
-				quoted, err := strconv.QuotedPrefix(rest)
-				after := rest[len(quoted):]
-				if err == nil && quoted[0] == '"' && (after == "" || after[0] == ' ') {
-					target, _ := strconv.Unquote(quoted) // which QuotedPrefix has checked
-					all = append(all, target)
-					rest = strings.TrimLeft(after, " ")
-					continue
-				}
-				_, rest, _ = strings.Cut(rest, " ")
+	for column := range strings.SplitSeq(line, "\t") {
+		for rest := column; rest != ""; {
+			quoted, err := strconv.QuotedPrefix(rest)
+			if err != nil && rest == column && rest[0] == '"' {
+				return nil, false
 			}
+			after := rest[len(quoted):]
+			if err == nil && quoted[0] == '"' && (after == "" || after[0] == ' ') {
+				target, _ := strconv.Unquote(quoted) // which QuotedPrefix has checked
+				all = append(all, target)
+				rest = strings.TrimLeft(after, " ")
+				continue
+			}
+			_, rest, _ = strings.Cut(rest, " ")
 		}
 	}
 	if len(all) == 0 {
-		return []string{line}
+		return []string{line}, true
 	}
-	return all
+	return all, true
 }
 
 // try decides all forms of a target at all peers that it may be for.
@@ -162,6 +183,20 @@ func (c checkCommand) try(k *checker, peers []sitePeer, e entry, s *summary) {
 			}
 		}
 	}
+}
+
+// untried returns a rule that refused if no decision was about a target, and ""
+// if one was.
+func (s summary) untried() (first gateway.Rule) {
+	for _, m := range gateway.Rules() {
+		if s.Allow[m.Rule] > 0 || s.Refuse[m.Rule] > 0 && m.About == gateway.AboutTarget {
+			return ""
+		}
+		if s.Refuse[m.Rule] > 0 {
+			first = cmp.Or(first, m.Rule)
+		}
+	}
+	return first
 }
 
 // unexpected says in what way a decision is not what --accept or --refuse
@@ -231,9 +266,7 @@ const maxSurprises = 50
 
 func (c checkCommand) printSummary(out *bufio.Writer, s summary) error {
 	if c.JSON {
-		encoder := json.NewEncoder(out)
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(s)
+		return encodeJSON(out, s)
 	}
 	fmt.Fprintf(out, "%s: targets %d, decisions %d\n", s.File, s.Targets, s.Decisions)
 	printCounts(out, "allow", s.Allow)

@@ -139,7 +139,9 @@ func corpusFederation(t *testing.T) *corpusSite {
 	for _, root := range corpusPeers {
 		peers = append(peers, fmt.Sprintf("- {wwwroot: %q, %s}", root, pinned))
 	}
-	f := &corpusSite{federation: newFederation(t, setting{identity: "{source: moodle-web}", peers: strings.Join(peers, "\n      ")})}
+	f := &corpusSite{federation: newFederation(t, setting{
+		identity: "{source: moodle-web}", peers: strings.Join(peers, "\n      "), limits: "{jumps_per_user: off, jumps_per_address: off}",
+	})}
 	f.v = newVisitor(t).follow(f.IDP+"/login/index.php").login(f.Username, f.Password)
 	f.v.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return f

@@ -47,6 +47,7 @@ type scene struct {
 	DeepLink string `json:"deep_link"`
 	Username string `json:"username"`
 	Password string `json:"password"`
+	Trail    string `json:"audit_dir"`
 }
 
 // Run serves the federation until the terminal's context ends.
@@ -128,12 +129,13 @@ func (d *demo) build(ctx context.Context, c demoCommand) error {
 	if d.gateway, err = newInstance(ctx, conf, d.log); err != nil {
 		return err
 	}
+	d.gateway.configured(conf, "started", nil)
 
 	password := strings.ToLower(rand.Text()[:10])
 	account := moodletest.SampleUser(password)
 	target, _ := gateway.ParseTarget(home.site.Peers.Peers()[0], moodletest.SampleDeepLink)
 	link := gateway.JumpLink(home.wwwroot, gateway.Moodle, forum.wwwroot, target)
-	d.scene = scene{home.wwwroot.String(), forum.wwwroot.String(), link, account.Username, password}
+	d.scene = scene{home.wwwroot.String(), forum.wwwroot.String(), link, account.Username, password, conf.Audit.Dir}
 
 	var journey moodletest.Journey
 	now := time.Now()
@@ -277,8 +279,12 @@ and log in as
   username    %s
   password    %s
 
-Open the home site to see the mail itself. Press Ctrl-C to end.
+Open the home site to see the mail itself. What is decided and done can be watched with
 
-`, d.scene.IDP, d.scene.SP, d.scene.DeepLink, d.scene.Username, d.scene.Password)
+  jumpgate audit tail -f --dir %s
+
+Press Ctrl-C to end.
+
+`, d.scene.IDP, d.scene.SP, d.scene.DeepLink, d.scene.Username, d.scene.Password, d.scene.Trail)
 	return err
 }

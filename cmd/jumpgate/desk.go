@@ -58,11 +58,19 @@ func (f siteFlags) open(t *terminal) (*desk, error) {
 		}
 		d.state = d.redis.Site(d.site.Wwwroot)
 	}
-	if d.keys, err = openKeys(keyOptions(d.site, d.dir, d.state, ""), log); err != nil {
+	keyChanged := func(k mnet.KeyChange) {
+		if err := d.keep(keyEvent(d.site, k)); err != nil {
+			log.Warn("a key has changed, but the audit trail does not tell", "error", err)
+		}
+	}
+	options := keyOptions(d.site, d.dir, d.state, "")
+	options.Changed = keyChanged
+	if d.keys, err = openKeys(options, log); err != nil {
 		d.close()
 		return nil, err
 	}
 	d.caller = newCaller(newClient(d.site.Wwwroot, d.keys), d.state, d.dir, log)
+	d.caller.Pins.Changed = keyChanged
 	return d, nil
 }
 

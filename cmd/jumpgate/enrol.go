@@ -82,13 +82,12 @@ func (c enrolAddCommand) Run(t *terminal) error {
 		return &usageError{"an account needs a first name, a last name and a mail address", "give --firstname, --lastname and --email, or none of them"}
 	}
 	return c.enrolments(t, c.Peer, func(ctx context.Context, d *desk, e *idp.Enrolments, peer *gateway.Peer) error {
-		if err := e.Enrol(ctx, peer, user, int(c.Course)); err != nil {
+		err := e.Enrol(ctx, peer, user, int(c.Course))
+		if err := d.attempted("enrol add", audit.Event{User: c.Username, Peer: peer.Wwwroot.String(), Detail: fmt.Sprintf("course %d", c.Course)}, err); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(t.stdout, "%s is enrolled in course %d of %s\n", shown(c.Username), c.Course, peer.Wwwroot); err != nil {
-			return err
-		}
-		return d.record("enrol add", audit.Event{User: c.Username, Peer: peer.Wwwroot.String(), Detail: fmt.Sprintf("course %d", c.Course)})
+		_, err = fmt.Fprintf(t.stdout, "%s is enrolled in course %d of %s\n", shown(c.Username), c.Course, peer.Wwwroot)
+		return err
 	})
 }
 
@@ -102,13 +101,12 @@ type enrolRemoveCommand struct {
 // Run ends an enrolment.
 func (c enrolRemoveCommand) Run(t *terminal) error {
 	return c.enrolments(t, c.Peer, func(ctx context.Context, d *desk, e *idp.Enrolments, peer *gateway.Peer) error {
-		if err := e.Unenrol(ctx, peer, c.Username, int(c.Course)); err != nil {
+		err := e.Unenrol(ctx, peer, c.Username, int(c.Course))
+		if err := d.attempted("enrol remove", audit.Event{User: c.Username, Peer: peer.Wwwroot.String(), Detail: fmt.Sprintf("course %d", c.Course)}, err); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(t.stdout, "%s is no longer enrolled in course %d of %s by MNet\n", shown(c.Username), c.Course, peer.Wwwroot); err != nil {
-			return err
-		}
-		return d.record("enrol remove", audit.Event{User: c.Username, Peer: peer.Wwwroot.String(), Detail: fmt.Sprintf("course %d", c.Course)})
+		_, err = fmt.Fprintf(t.stdout, "%s is no longer enrolled in course %d of %s by MNet\n", shown(c.Username), c.Course, peer.Wwwroot)
+		return err
 	})
 }
 

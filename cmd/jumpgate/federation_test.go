@@ -51,6 +51,7 @@ type setting struct {
 	issuer   string // if not empty, the home has MNet, and the gateway its key
 	peers    string // YAML of a further peer, in one line
 	site     string // YAML of further fields of the home, in one line
+	limits   string // YAML of the limits mapping; empty: the defaults
 }
 
 // newFederation starts a federation and ends it with the test.
@@ -151,6 +152,7 @@ func (f *federation) configure(s setting, behind, certificate string, key *mnet.
 admin: {listen: "off"}
 redis: %s
 state_dir: state
+limits: %s
 sites:
   - wwwroot: %s
     upstream: http://127.0.0.1:%s
@@ -159,7 +161,7 @@ sites:
 %s    peers:
       - {wwwroot: %q, hostid: 5, certificate: forum.pem}
       %s
-`, cmp.Or(s.redis, "embedded"), f.IDP, behind, s.identity, s.site, issuer, f.SP, s.peers))
+`, cmp.Or(s.redis, "embedded"), cmp.Or(s.limits, "{}"), f.IDP, behind, s.identity, s.site, issuer, f.SP, s.peers))
 	var err error
 	if f.config, err = config.Load(file); err != nil {
 		f.t.Fatal(err)

@@ -133,7 +133,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	}
 	keys := known.Keyring
 	if s.Issuer == config.IssuerMoodle {
-		return g.guarded(s, state, trust, keys)
+		return g.guarded(c, s, trust, state, keys)
 	}
 	asked := moodleWeb(s, state, keys)
 	source, touch, err := g.source(c, s, asked)
@@ -148,11 +148,13 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	caller := newCaller(known.client, state, dir, g.log)
 	caller.Held, caller.Taken, caller.Pins.Changed = g.held(s, state), g.taken(state), g.keyChanged(s)
 	provider := idp.New(idp.Options{
-		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Source: source, OpenID: openID(s), Store: state,
+		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: source, OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{
 			Path: "/", MaxAge: int(store.JumpLife / time.Second),
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
-		}, store.Limits{PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite}, trust.Client),
+		}, store.Limits{
+			PerAddress: c.Limits.PendingJumpsPerAddress, PerSite: c.Limits.PendingJumpsPerSite, Jumps: c.Limits.JumpsPerAddress,
+		}, trust.Client),
 		Cookie: s.Identity.Cookie, SessionTimeout: s.Identity.SessionTimeout, Client: trust.Client,
 		Secrets: secrets(keys), Children: g.children, Call: caller.Call, Logout: homeLogout(s, state, asked), Touch: touch,
 		Behind: inner, Redeemed: web.ObserveRedemptions(s.Wwwroot, g.trail),
@@ -195,11 +197,15 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 // behind returns the proxy to a site's Moodle.
 func (g *instance) behind(s *config.Site, trust proxy.Trust) (*proxy.Proxy, error) {
 	return proxy.New(proxy.Options{
-		Upstream:              s.Upstream,
-		Site:                  s.Wwwroot,
-		Trust:                 trust,
-		RequestID:             web.RequestID,
-		ErrorPage:             web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
+		Upstream:  s.Upstream,
+		Site:      s.Wwwroot,
+		Trust:     trust,
+		RequestID: web.RequestID,
+		ErrorPage: web.UpstreamFailed(s.Wwwroot, g.log, g.metrics),
+		Last: web.Outward{
+			Site: s.Wwwroot, Redirects: s.Decider(), Enforce: s.Redirects.Enforce,
+			Trust: trust, Log: g.log, Metrics: g.metrics, Trail: g.trail,
+		}.Inspect(),
 		ResponseHeaderTimeout: s.UpstreamTimeout,
 	})
 }

@@ -17,7 +17,7 @@ import (
 
 // guarded puts together what answers at the public address of a site whose
 // Moodle makes the tokens itself. The keys only sign cookies of our own.
-func (g *instance) guarded(s *config.Site, state *store.Site, trust proxy.Trust, keys *mnet.Keyring) (*web.Site, error) {
+func (g *instance) guarded(c *config.Config, s *config.Site, trust proxy.Trust, state *store.Site, keys *mnet.Keyring) (*web.Site, error) {
 	behind, err := g.behind(s, trust)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (g *instance) guarded(s *config.Site, state *store.Site, trust proxy.Trust,
 		Proxy:   behind,
 		Aliases: s.Aliases,
 		Peers:   s.Peers,
-		Guard:   idp.NewGuard(s.Wwwroot, s.Peers, s.Aliases...),
+		Guard:   idp.NewGuard(s.Wwwroot, s.Peers, s.Aliases...).Limit(state, rates(c.Limits), trust.Client),
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 
 		Landings: landings(s, state, keys, trust, nil),

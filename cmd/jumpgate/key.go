@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -101,12 +102,11 @@ func (c keyRotateCommand) Run(t *terminal) error {
 
 // changedKey says which key counts now, and records it if it is another one.
 func (d *desk) changedKey(t *terminal, command string, before *mnet.Key) error {
-	err := sayKey(t, d.keys, before)
-	now := d.keys.Current().Certificate().Fingerprint()
-	if err != nil || now == before.Certificate().Fingerprint() {
-		return err
+	var recorded error
+	if now := d.keys.Current().Certificate().Fingerprint(); now != before.Certificate().Fingerprint() {
+		recorded = d.record(command, audit.Event{Detail: now.String() + " instead of " + before.Certificate().Fingerprint().String()})
 	}
-	return d.record(command, audit.Event{Detail: now.String() + " instead of " + before.Certificate().Fingerprint().String()})
+	return cmp.Or(sayKey(t, d.keys, before), recorded)
 }
 
 // sayKey tells what became of a change, once running gateways have taken it up:

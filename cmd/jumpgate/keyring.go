@@ -103,7 +103,11 @@ func (g *instance) openSite(c *config.Config, s *config.Site, dir string, state 
 	}
 	limited, cancel := context.WithTimeout(g.ctx, 3*time.Second)
 	defer cancel()
+	before := keys.Current().Certificate().Fingerprint()
 	err = keys.Settle(limited)
+	if now := keys.Current().Certificate().Fingerprint(); now != before {
+		options.Changed(mnet.KeyChange{Of: s.Wwwroot, From: before, To: now, How: mnet.KeyRotated})
+	}
 	if _, other := errors.AsType[*mnet.OtherKeyError](err); other {
 		return nil, withHint(err, otherKeyHint)
 	}

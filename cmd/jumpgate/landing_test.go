@@ -376,7 +376,7 @@ func TestTricksDoNotReplaceWhoIsLoggedIn(t *testing.T) {
 
 	ticket := v.follow(token()).ticket()
 	v.decides(c, ticket, "switch", "cross-site")
-	unmoved("another site's form", "confirm-foreign")
+	unmoved("another site's form", "form-foreign")
 	v.decides(c, ticket, "", "same-origin")
 	unmoved("another answer", "confirm-over")
 	ticket = v.follow(token()).ticket()

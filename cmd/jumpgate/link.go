@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/link"
 )
@@ -70,10 +71,17 @@ func (c linkMakeCommand) signed(d *desk, address string, home *gateway.Peer, pag
 		return "", withHint(errors.New("with issuer: moodle the MNet key of the site is Moodle's, and we do not have it"),
 			"name it as key:, or leave out --sign")
 	}
-	token, _, err := link.Sign(d.keys.Current(), link.Link{
-		Site: d.site.Wwwroot, Home: home.Wwwroot, Page: page, Username: c.User, Expires: expires,
+	// Usernames have no capital letters, whatever a list of them says.
+	username := strings.ToLower(c.User)
+	token, id, err := link.Sign(d.keys.Current(), link.Link{
+		Site: d.site.Wwwroot, Home: home.Wwwroot, Page: page, Username: username, Expires: expires,
 	})
-	return gateway.Signed(address, token), err
+	if err != nil {
+		return "", err
+	}
+	return gateway.Signed(address, token), d.record("link --sign", audit.Event{
+		User: username, Peer: home.Wwwroot.String(), Target: page.String(), Link: id, Detail: "until " + expires.UTC().Format(time.RFC3339),
+	})
 }
 
 // page returns the page of the site that an argument names.
@@ -113,6 +121,8 @@ func (linkRevokeCommand) Help() string {
 	return "Run it where the link leads through, at the learners' home; it needs the gateway's Redis. A link that is revoked counts as one without a signature."
 }
 
+const revokeHint = "give the whole link, in quotes, or its id as the log has it (link=…)"
+
 // revokeTime bounds what the command waits for Redis.
 const revokeTime = 10 * time.Second
 
@@ -130,19 +140,26 @@ func (c linkRevokeCommand) Run(t *terminal) error {
 	ctx, cancel := context.WithTimeout(t.ctx, revokeTime)
 	defer cancel()
 	for _, text := range c.Links {
-		// No link is accepted for longer, whatever it says itself.
-		id, until := text, time.Now().Add(d.site.MaxLinkLife)
+		// A link that ends too late to be accepted today will be accepted one
+		// day, and another one with the same id may end earlier.
+		now := time.Now()
+		id, until := strings.TrimPrefix(text, "link="), now.Add(maxLinkDays*24*time.Hour)
 		if strings.ContainsAny(text, ".?") {
 			ends := time.Time{}
 			if id, ends, err = link.Read(text); err != nil {
-				return withHint(err, "give the whole link, in quotes, or its id as the log has it (link=…)")
+				return withHint(err, revokeHint)
 			}
-			if ends.Before(until) {
+			if ends.Before(now) || ends.After(until) {
 				until = ends
 			}
+		} else if !link.WellFormedID(id) {
+			return withHint(fmt.Errorf("%s is no id of a link", strconv.QuoteToASCII(id)), revokeHint)
 		}
 		if err := state.RevokeLink(ctx, id, until); err != nil {
 			return withHint(err, "is Redis up? a link that has expired need not be revoked")
+		}
+		if err := d.record("link revoke", audit.Event{Link: id, Detail: "until " + until.UTC().Format(time.RFC3339)}); err != nil {
+			return err
 		}
 		fmt.Fprintf(t.stdout, "%s is revoked until %s\n", strconv.QuoteToASCII(id), until.UTC().Format(time.RFC3339))
 	}

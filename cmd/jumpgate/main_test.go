@@ -23,8 +23,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestCommands runs the scripts with the real program. They find free ports
-// in PORT and ADMIN, a site that answers every page in UPSTREAM, and recorded
-// messages in CAPTURES.
+// in PORT and ADMIN, a site that answers every page, and redirects where
+// ?sendto= says, in UPSTREAM, and recorded messages in CAPTURES.
 func TestCommands(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -32,6 +32,10 @@ func TestCommands(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if to := r.URL.Query().Get("sendto"); to != "" {
+					w.Header().Set("Location", to)
+					w.WriteHeader(http.StatusSeeOther)
+				}
 				fmt.Fprintf(w, "upstream %s for %s\n", r.URL, r.Header.Get("X-Forwarded-For"))
 			}))
 			env.Defer(upstream.Close)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/mnet"
 )
 
@@ -51,6 +53,8 @@ func (c mnetCallCommand) Run(t *terminal) error {
 	}
 	return c.with(t, c.Peer, func(ctx context.Context, d *desk, peer *gateway.Peer) error {
 		v, err := d.call(ctx, peer, method, params...)
+		// What it was called with may be secret.
+		recorded := d.attempted("mnet call", audit.Event{Peer: peer.Wwwroot.String(), Target: method}, err)
 		answer := document{Value: v}
 		fault, refused := errors.AsType[*mnet.Fault](err)
 		if refused {
@@ -68,7 +72,7 @@ func (c mnetCallCommand) Run(t *terminal) error {
 				return failed
 			}
 		}
-		return err
+		return cmp.Or(err, recorded)
 	})
 }
 
@@ -84,10 +88,11 @@ func (c mnetPollCommand) Run(t *terminal) error {
 			return withHint(fmt.Errorf("%s is not among the services of %s that are subscribed to", gateway.ServiceSSOSP, peer.Wwwroot),
 				"add it to the peer's subscribe: in the configuration")
 		}
-		if _, err := d.call(ctx, peer, authMethods+"keepalive_client"); err != nil {
+		_, err := d.call(ctx, peer, authMethods+"keepalive_client")
+		if err := d.attempted("mnet poll", audit.Event{Peer: peer.Wwwroot.String()}, err); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(t.stdout, "%s was asked for its active learners\n", peer.Wwwroot)
+		_, err = fmt.Fprintf(t.stdout, "%s was asked for its active learners\n", peer.Wwwroot)
 		return err
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -251,10 +252,9 @@ func (a *addition) write(p *gateway.Peer) error {
 		return errors.Join(err, os.Remove(file)) // all of it would not load any more
 	}
 	a.settled(a.ctx, p.Wwwroot)
-	if _, err = fmt.Fprintf(a.stdout, "wrote %s\nnext: %s\n", file, a.next); err != nil {
-		return err
-	}
-	return a.record(a.command, audit.Event{Peer: p.Wwwroot.String(), Detail: p.Certificate.Fingerprint().String()})
+	recorded := a.record(a.command, audit.Event{Peer: p.Wwwroot.String(), Detail: p.Certificate.Fingerprint().String()})
+	_, err = fmt.Fprintf(a.stdout, "wrote %s\nnext: %s\n", file, a.next)
+	return cmp.Or(recorded, err)
 }
 
 // settled forgets what a site has asked for.

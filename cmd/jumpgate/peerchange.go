@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -85,10 +86,9 @@ func (a *addition) refresh(peer *gateway.Peer) error {
 		return withHint(err, "run the command as an account that may write to "+a.site.PeersDir)
 	}
 	a.settled(a.ctx, peer.Wwwroot)
-	if _, err = fmt.Fprintf(a.stdout, "wrote %s\n", file); err != nil {
-		return err
-	}
-	return a.record(a.command, audit.Event{Peer: peer.Wwwroot.String(), Detail: cert.Fingerprint().String()})
+	recorded := a.record(a.command, audit.Event{Peer: peer.Wwwroot.String(), Detail: cert.Fingerprint().String()})
+	_, err = fmt.Fprintf(a.stdout, "wrote %s\n", file)
+	return cmp.Or(recorded, err)
 }
 
 // restart lets trust in a peer begin anew: whatever its former certificates
@@ -133,10 +133,9 @@ func (c peerRemoveCommand) Run(t *terminal) error {
 	if err := os.Remove(file); err != nil {
 		return withHint(err, "run the command as an account that may write to "+d.site.PeersDir)
 	}
-	if _, err = fmt.Fprintf(t.stdout, "removed %s\n", file); err != nil {
-		return err
-	}
-	return d.record("peer remove", audit.Event{Peer: peer.Wwwroot.String()})
+	recorded := d.record("peer remove", audit.Event{Peer: peer.Wwwroot.String()})
+	_, err = fmt.Fprintf(t.stdout, "removed %s\n", file)
+	return cmp.Or(recorded, err)
 }
 
 type peerAcceptCommand struct {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -27,16 +29,34 @@ type policyPrintCommand struct {
 // policy is what decides about jumps of a site. It has no clock and no state:
 // the same configuration is printed the same, whatever the order of its peers.
 type policy struct {
-	Site    string    `json:"site"`
-	Aliases []string  `json:"aliases"`
-	Issuer  string    `json:"issuer"`
-	MNet    string    `json:"mnet"` // strict or off
-	Roam    accessDoc `json:"roam"`
+	Site    string   `json:"site"`
+	Aliases []string `json:"aliases"`
+	Issuer  string   `json:"issuer"`
+	MNet    string   `json:"mnet"` // strict or off
+	// LoginProvider is the OpenID provider that learners are sent to; empty for
+	// the login of Moodle.
+	LoginProvider string       `json:"login_provider"`
+	Roam          accessDoc    `json:"roam"`
+	Rates         policyRates  `json:"rates"`
+	Redirects     redirectsDoc `json:"redirects"`
 	// Of jumps that a foreign page may have begun, and of links.
 	UnsignedJumps string       `json:"unsigned_jumps"`
 	MaxLinkDays   int          `json:"max_link_days"`
 	Peers         []policyPeer `json:"peers"`
 	Rules         []policyRule `json:"rules"`
+}
+
+// policyRates are how often learners may jump; peers have theirs.
+type policyRates struct {
+	User    string `json:"user"`    // "30/m", "30/m burst 5" or "off"
+	Address string `json:"address"` // likewise
+}
+
+// redirectsDoc is where the Moodle behind may send browsers, besides the site
+// itself, its peers and its login provider.
+type redirectsDoc struct {
+	Mode  string   `json:"mode"` // report or enforce
+	Allow []string `json:"allow"`
 }
 
 type policyPeer struct {
@@ -51,6 +71,7 @@ type policyPeer struct {
 	Subscribe   []string  `json:"subscribe"`
 	AllowPaths  []string  `json:"allow_paths"` // empty for all
 	DenyPaths   []string  `json:"deny_paths"`
+	Rate        string    `json:"rate"` // "off" for none
 	Roam        accessDoc `json:"roam"`
 	Access      accessDoc `json:"access"`
 	Signed      bool      `json:"require_signed"`
@@ -81,12 +102,14 @@ func (c policyPrintCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	p := policyOf(site)
+	p := policyOf(site, loaded.Limits)
 	if c.JSON {
-		encoder := json.NewEncoder(t.stdout)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(p)
+		var line, b bytes.Buffer
+		if err := errors.Join(encodeJSON(&line, p), json.Indent(&b, line.Bytes(), "", "  ")); err != nil {
+			return err
+		}
+		_, err := b.WriteTo(t.stdout)
+		return err
 	}
 	var b strings.Builder
 	p.write(&b)
@@ -94,16 +117,28 @@ func (c policyPrintCommand) Run(t *terminal) error {
 	return err
 }
 
-func policyOf(s *config.Site) policy {
+func policyOf(s *config.Site, limits config.Limits) policy {
 	p := policy{
 		Site: s.Wwwroot.String(), Aliases: sortedNames(s.Aliases), Issuer: s.Issuer, MNet: "strict", Roam: accessOf(s.Roam),
+		Rates:         policyRates{limits.JumpsPerUser.String(), limits.JumpsPerAddress.String()},
+		Redirects:     redirectsDoc{Mode: s.Redirects.Mode(), Allow: []string{}},
 		UnsignedJumps: string(s.Unsigned), MaxLinkDays: int(s.MaxLinkLife / (24 * time.Hour)), Peers: []policyPeer{},
+	}
+	if s.Issuer == config.IssuerMoodle {
+		p.Rates.User = "off" // Moodle alone knows who it is
+	}
+	for _, entry := range s.Redirects.Allow {
+		p.Redirects.Allow = append(p.Redirects.Allow, entry.String())
+	}
+	slices.Sort(p.Redirects.Allow)
+	if s.Identity.OpenID != nil {
+		p.LoginProvider = s.Identity.OpenID.Issuer
 	}
 	if s.MNet.Off {
 		p.MNet = "off"
 	}
 	for _, peer := range s.Peers.Peers() {
-		p.Peers = append(p.Peers, policyPeerOf(peer))
+		p.Peers = append(p.Peers, policyPeerOf(peer, limits.JumpsPerPeer))
 	}
 	slices.SortFunc(p.Peers, func(a, b policyPeer) int { return strings.Compare(a.Wwwroot, b.Wwwroot) })
 	for _, m := range gateway.Rules() {
@@ -116,11 +151,15 @@ func policyOf(s *config.Site) policy {
 	return p
 }
 
-func policyPeerOf(p *gateway.Peer) policyPeer {
+func policyPeerOf(p *gateway.Peer, rate gateway.Rate) policyPeer {
+	if p.Rate != nil {
+		rate = *p.Rate
+	}
 	d := policyPeer{
 		Wwwroot: p.Wwwroot.String(), Aliases: sortedNames(p.Aliases), Name: p.Label(), HostID: p.HostID,
 		Application: string(p.Application), Enabled: !p.Off, Expires: p.LastDay(),
 		Publish: sorted(p.Publish), Subscribe: sorted(p.Subscribe), AllowPaths: sorted(p.AllowPaths), DenyPaths: sorted(p.DenyPaths),
+		Rate: rate.String(),
 		Roam: accessOf(p.Roam), Access: accessOf(p.Access), Signed: p.RequireSigned, Export: []string{},
 	}
 	for _, field := range gateway.ProfileFields {
@@ -169,7 +208,12 @@ func (p policy) write(out io.Writer) {
 	row("aliases", words(p.Aliases, "none"))
 	row("issuer", p.Issuer)
 	row("mnet", p.MNet)
+	row("login_provider", cmp.Or(p.LoginProvider, "none: Moodle's own login"))
 	row("roam", p.Roam.String())
+	row("user rate", p.Rates.User)
+	row("address rate", p.Rates.Address)
+	row("redirects", p.Redirects.Mode)
+	row("  allow", words(p.Redirects.Allow, "nothing"))
 	row("unsigned_jumps", p.UnsignedJumps)
 	row("max_link_life", strconv.Itoa(p.MaxLinkDays)+"d")
 	for _, peer := range p.Peers {
@@ -211,6 +255,7 @@ func (d policyPeer) write(row func(name, text string)) {
 	row("  subscribe", words(d.Subscribe, "nothing"))
 	row("  allow_paths", words(d.AllowPaths, "all"))
 	row("  deny_paths", words(d.DenyPaths, "none"))
+	row("  rate", d.Rate)
 	row("  roam", d.Roam.String())
 	row("  access", d.Access.String())
 	row("  signed", signed)

@@ -140,11 +140,11 @@ func (c sessionEndCommand) Run(t *terminal) error {
 	defer context.AfterFunc(t.ctx, func() { children.Close(t.ctx) })()
 	err = provider.EndSessions(t.ctx, c.User)
 	children.Wait()
+	recorded := d.attempted("session end", audit.Event{User: c.User, Detail: fmt.Sprintf("%d sessions", len(all))}, err)
 	if err != nil {
 		return withHint(err, hintRedis)
 	}
 	slices.SortFunc(all, func(a, b idp.Logout) int { return strings.Compare(a.At.String(), b.At.String()) })
-	recorded := d.record("session end", audit.Event{User: c.User, Detail: fmt.Sprintf("%d sessions", len(all))})
 	return cmp.Or(recorded, c.print(t, all))
 }
 

@@ -88,7 +88,7 @@ func TestALearnerIsAskedBeforeAForeignPageSendsThemAway(t *testing.T) {
 	}
 	tab.fromElsewhere(f.link("/mod/forum/discuss.php?d=1#p2")).isAsked(f.scene)
 	forged := *v
-	if forged.says("cross-site"); !strings.Contains(forged.page, "confirm-foreign") {
+	if forged.says("cross-site"); !strings.Contains(forged.page, "form-foreign") {
 		t.Errorf("a foreign page said yes, and the learner is at %s", forged.at)
 	}
 	again := *v

@@ -56,6 +56,11 @@ func links(s *config.Site, caller *mnet.Caller) *link.Verifier {
 	}
 }
 
+// rates returns how often learners may jump.
+func rates(l config.Limits) idp.Rates {
+	return idp.Rates{User: l.JumpsPerUser, Address: l.JumpsPerAddress, Peer: l.JumpsPerPeer}
+}
+
 // openID returns the OpenID provider where the accounts of a site are, or nil.
 func openID(s *config.Site) *idp.OpenID {
 	p := s.Identity.OpenID

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/audit"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/store"
@@ -149,6 +150,12 @@ func (g *instance) register(configuration string, s *config.Site, keys func() []
 		defer cancel()
 		client := &mnet.Client{Keys: keys, Site: s.Wwwroot, HTTP: outsideClient(home)}
 		file, err := registerPeer(ctx, client, configuration, s, r)
+		if err == nil {
+			g.trail.Note(audit.Event{
+				Kind: audit.KindAdmin, Site: s.Wwwroot.String(), Step: "register_all", Peer: r.Wwwroot.String(), Client: r.Addr.String(),
+				Decision: audit.Allow, Detail: r.Certificate.Fingerprint().String(),
+			})
+		}
 		switch attrs := strangerAttrs(s, r); {
 		case errors.Is(err, fs.ErrExist): // another gateway was faster
 		case err != nil:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -63,16 +64,18 @@ func pruneTrail(ctx context.Context, c config.Audit, trail *audit.Trail, log *sl
 
 // keyChanged returns what records the new keys of a site and its peers.
 func (g *instance) keyChanged(s *config.Site) func(mnet.KeyChange) {
-	return func(k mnet.KeyChange) {
-		e := audit.Event{Kind: audit.KindKey, Site: s.Wwwroot.String(), Step: k.How, Detail: k.To.String()}
-		if !k.From.IsZero() {
-			e.Detail += " instead of " + k.From.String()
-		}
-		if k.Of != s.Wwwroot {
-			e.Peer = k.Of.String()
-		}
-		g.trail.Note(e)
+	return func(k mnet.KeyChange) { g.trail.Note(keyEvent(s, k)) }
+}
+
+func keyEvent(s *config.Site, k mnet.KeyChange) audit.Event {
+	e := audit.Event{Kind: audit.KindKey, Site: s.Wwwroot.String(), Step: k.How, Detail: k.To.String()}
+	if !k.From.IsZero() {
+		e.Detail += " instead of " + k.From.String()
 	}
+	if k.Of != s.Wwwroot {
+		e.Peer = k.Of.String()
+	}
+	return e
 }
 
 // configured records which configuration is in force, by the hash of what
@@ -88,11 +91,25 @@ func (g *instance) configured(c *config.Config, outcome string, err error) {
 	g.trail.Note(e)
 }
 
-// record adds what an administrator has done to the trail, in a file of this
-// process.
+// attempted is record for what may have been done even if it failed.
+func (d *desk) attempted(command string, e audit.Event, err error) error {
+	if err != nil {
+		e.Decision = audit.Failed // what a peer says of it may name the user
+	}
+	return cmp.Or(err, d.record(command, e))
+}
+
+// record adds what an administrator has done to the trail. Commands do so before
+// they say it: whoever reads may be gone.
 func (d *desk) record(command string, e audit.Event) error {
-	e.Kind, e.Site, e.Step = audit.KindAdmin, d.site.Wwwroot.String(), command
+	e.Kind, e.Step, e.Decision = audit.KindAdmin, command, cmp.Or(e.Decision, audit.Allow)
 	e.Detail = strings.TrimPrefix(e.Detail+", run by "+account(), ", ")
+	return d.keep(e)
+}
+
+// keep adds an event to the trail, in a file of this process.
+func (d *desk) keep(e audit.Event) error {
+	e.Site = d.site.Wwwroot.String()
 	c := d.config.Audit
 	c.Always = true // somebody waits anyway
 	var live func(context.Context, []audit.Line) error

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,8 +73,26 @@ func TestAJourneyCanBeReadInTheTrail(t *testing.T) {
 		t.Errorf("admin %+v", e)
 	}
 
-	// The gateway's file, and the command's, which names the one before.
-	if said := ask(t, "audit", "verify", dir); strings.Count(said, "good ") != 2 || strings.Contains(said, "BAD") {
+	// So is what else a command does to a peer or a link, with the link's id.
+	ask(t, "link", "revoke", "-c", file, "some-id")
+	ask(t, "mnet", "poll", "-c", file, f.SP)
+	ask(t, "mnet", "call", "-c", file, f.SP, "listServices")
+	term := &terminal{ctx: t.Context(), stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
+	if code := term.run([]string{"mnet", "call", "-c", file, f.SP, "no/such/method.php/x", "a secret"}); code != 1 {
+		t.Errorf("a call that is refused ended with %d", code)
+	}
+	for part, want := range map[string]int{
+		`step="link revoke"  link="some-id"`: 1, `step="mnet poll"`: 1,
+		`step="mnet call"  target="system/listServices"`: 1, `step="mnet call"  target="no/such/method.php/x"`: 1,
+		"allow": 3 + 1, "error": 1, "a secret": 0,
+	} {
+		if said := ask(t, "audit", "query", "-c", file, "--kind", "admin"); strings.Count(said, part) != want {
+			t.Errorf("%s: not %d of them:\n%s", part, want, said)
+		}
+	}
+
+	// The gateway's file, and those of commands, which name the one before.
+	if said := ask(t, "audit", "verify", dir); strings.Count(said, "good ") != 6 || strings.Contains(said, "BAD") {
 		t.Errorf("verify: %s", said)
 	}
 	// Redis has the same, and the heads.
@@ -111,11 +130,14 @@ func TestTheDemoHasATrail(t *testing.T) {
 	if code := <-ended; code != 0 {
 		t.Errorf("it ended with %d", code)
 	}
-	trail := filepath.Join(dir, "audit")
+	trail := s.Trail
+	if trail != filepath.Join(dir, "audit") {
+		t.Errorf("it says that its trail is in %s", trail)
+	}
 	if said := ask(t, "audit", "verify", trail); strings.Contains(said, "it was not closed") {
 		t.Errorf("verify: %s", said)
 	}
-	for kind, want := range map[string]int{"decision": 2, "redemption": 1, "landing": 1, "close": 1} {
+	for kind, want := range map[string]int{"decision": 2, "redemption": 1, "landing": 1, "config": 1, "close": 1} {
 		if said := ask(t, "audit", "query", "--dir", trail, "--kind", kind); strings.Count(said, "\n") != want {
 			t.Errorf("%s, want %d:\n%s", kind, want, said)
 		}
@@ -128,5 +150,29 @@ func TestATrailThatCannotBeBegunKeepsTheGatewayFromStarting(t *testing.T) {
 	c.Audit.Dir = filepath.Join(c.File, "audit") // below a file
 	if _, err := newInstance(t.Context(), &c, f.gateway.Load().log); err == nil || hintOf(err) == "" {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestNoCellOfATableIsAFormula(t *testing.T) {
+	for in, want := range map[string]string{
+		"/mod/x": "/mod/x", "=1": "'=1", "@x": "'@x", "/a;=1+1": "/a;'=1+1", "/a; -1": "/a; '-1", "a=b;c": "a=b;c", "\t=1": `\t=1`,
+	} {
+		names, values := fields(audit.Event{Target: in})
+		if got := values[slices.Index(names, "target")]; got != want {
+			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestAnExportedAddressNamesNobody(t *testing.T) {
+	for in, want := range map[string]string{
+		"/mod/forum/discuss.php?user=ada": "/mod/forum/discuss.php", "https://forum.test/a#ada": "https://forum.test/a",
+		"https://ada@forum.test/": "…@forum.test/", "https://ada:x@forum.test/a?b": "…@forum.test/a", "//ada@@forum.test": "…@forum.test",
+		"mailto:ada@forum.test": "…@forum.test", "/x%3Fuser=ada": "/x", "/x%253fada": "/x", `/x\u202eada`: "/x", "/x;ada": "/x", "/x&user=ada": "/x",
+		"": "", "?hostid=3": "", "%": "",
+	} {
+		if got := withoutQuery(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
@@ -34,14 +35,13 @@ func jumps(ctx context.Context, o options) error {
 		return err
 	}
 	defer bare.stop()
+	var written error
 	gate, err := start(ctx, o, "jumpgate", func(own string) []string {
-		_, port, _ := net.SplitHostPort(own)
-		return []string{o.jumpgate, "serve", "--listen", own, "--admin-listen", "off", "--wwwroot", "http://localhost:" + port,
-			"--upstream", "http://" + bare.address, // no page is asked for
-			"--peer", peer, "--state-dir", filepath.Join(o.dir, "jumps"),
-			"--redis", "redis://" + address, "--moodle-redis", "redis://" + address, "--moodle-prefix", sessionPrefix}
+		file := filepath.Join(o.dir, "jumps.yaml")
+		written = os.WriteFile(file, jumpsConfig(o, own, bare.address, address), 0o600)
+		return []string{o.jumpgate, "serve", "-c", file}
 	})
-	if err != nil {
+	if err := errors.Join(written, err); err != nil {
 		return err
 	}
 	defer gate.stop()
@@ -49,6 +49,24 @@ func jumps(ctx context.Context, o options) error {
 		return "GET /auth/mnet/jump.php?hostwwwroot=" + peerWwwroot + "&wantsurl=%2Fmod%2Fforum%2Fdiscuss.php%3Fd%3D12%26parent%3D34%23p34 HTTP/1.1\r\nHost: " +
 			c.host() + browser + "\r\n\r\n"
 	})
+}
+
+// jumpsConfig returns the configuration of the gateway that is measured. One
+// learner makes all the jumps, so the limits are counted and never reached.
+func jumpsConfig(o options, own, upstream, redis string) []byte {
+	_, port, _ := net.SplitHostPort(own)
+	wwwroot, fingerprint, _ := strings.Cut(peer, "=")
+	return fmt.Appendf(nil, `listen: %q
+admin: {listen: "off"}
+redis: redis://%s
+state_dir: %q
+limits: {jumps_per_user: 1000000/s, jumps_per_address: 1000000/s}
+sites:
+  - wwwroot: http://localhost:%s
+    upstream: http://%s
+    identity: {source: moodle-redis, prefix: %q, mfa: false}
+    peers: [{wwwroot: %q, fingerprint: %q}]
+`, own, redis, filepath.Join(o.dir, "jumps"), port, upstream, sessionPrefix, wwwroot, fingerprint)
 }
 
 // startRedis starts a redis-server, or miniredis inside this process.

@@ -212,8 +212,15 @@ func TestUsernamesCanBeHidden(t *testing.T) {
 	dir := t.TempDir()
 	for range 2 { // the secret outlives the process
 		trail := open(t, Options{Dir: dir, Always: true, Pseudonyms: true})
-		if err := trail.Record(t.Context(), Event{Kind: KindDecision, User: "ada"}); err != nil {
-			t.Fatal(err)
+		for _, e := range []Event{
+			{Kind: KindDecision, User: "ada"},
+			{Kind: KindRPC, Detail: `"ada" has no session there`},
+			{Kind: KindLogout, User: "ada", Detail: "the peer says: ada who?"},
+			{Kind: KindAdmin, User: "ada", Detail: "1 sessions"},
+		} {
+			if err := trail.Record(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
 		}
 		trail.Close()
 	}
@@ -223,6 +230,9 @@ func TestUsernamesCanBeHidden(t *testing.T) {
 	}
 	n := 0
 	for _, e := range events(t, dir) {
+		if e.User == "ada" || strings.Contains(e.Detail, "ada") || e.Kind == KindAdmin && e.Detail == "" {
+			t.Errorf("%+v", e)
+		}
 		if e.Kind == KindDecision {
 			n++
 			if e.User != hidden.Of("ada") || e.User == hidden.Of("bob") || len(e.User) != 37 {
@@ -304,15 +314,8 @@ func TestADirectoryThatCannotBeWrittenIsSaidOnceAndHeals(t *testing.T) {
 				log := &logLines{}
 				trail := open(t, Options{Dir: dir, Always: always, Log: log.logger()})
 				synctest.Wait() // its goroutine rests, so that it may be tampered with
-				// A file that takes no more, and a directory that takes no other.
+				// A file that is not there, in a directory that takes no other.
 				gone := dir + "-gone"
-				old := trail.writer.file
-				readOnly, err := os.Open(filepath.Join(dir, trail.writer.name))
-				if err != nil {
-					t.Fatal(err)
-				}
-				trail.writer.file = readOnly
-				old.Close()
 				if err := os.Rename(dir, gone); err != nil {
 					t.Fatal(err)
 				}
@@ -352,6 +355,55 @@ func TestADirectoryThatCannotBeWrittenIsSaidOnceAndHeals(t *testing.T) {
 	}
 }
 
+// TestAFileThatIsNotAsItWasLeftIsNotWrittenOn: what is recorded would be lost
+// with it, or part of somebody else's line.
+func TestAFileThatIsNotAsItWasLeftIsNotWrittenOn(t *testing.T) {
+	for what, tamper := range map[string]func(dir, name string) error{
+		"deleted":   func(_, name string) error { return os.Remove(name) },
+		"replaced":  func(_, name string) error { return errors.Join(os.Remove(name), os.WriteFile(name, nil, 0o600)) },
+		"truncated": func(_, name string) error { return os.Truncate(name, 10) },
+		"moved with its directory": func(dir, _ string) error {
+			return errors.Join(os.Rename(dir, dir+"-gone"), os.Mkdir(dir, 0o700))
+		},
+		"longer": func(_, name string) error {
+			f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+			if err == nil {
+				_, err = f.WriteString("somebody else's")
+			}
+			return errors.Join(err, f.Close())
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "audit")
+			log := &logLines{}
+			trail := open(t, Options{Dir: dir, Always: true, Log: log.logger()})
+			names, err := Files(dir)
+			if err == nil {
+				err = tamper(dir, names[0])
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, request := range []string{"first", "second"} {
+				if err := trail.Record(t.Context(), Event{Kind: KindDecision, Request: request}); err != nil {
+					t.Error(err)
+				}
+			}
+			if trail.Broken() {
+				t.Error("it counts as broken")
+			}
+			trail.Close()
+			got := ""
+			if err := Read(dir, Filter{Kind: KindDecision}, func(e Event, _ []byte) error { got += e.Request + " "; return nil }, func(error) {}); err != nil {
+				t.Fatal(err)
+			}
+			if got != "first second " || log.count("somebody has") != 1 {
+				t.Errorf("recorded: %s\n%s", got, log.text())
+			}
+		})
+	}
+}
+
 // TestAFileThatTakesNoMoreIsLeftAsItIs has a disk fill up in the middle of a
 // line.
 func TestAFileThatTakesNoMoreIsLeftAsItIs(t *testing.T) {
@@ -362,7 +414,8 @@ func TestAFileThatTakesNoMoreIsLeftAsItIs(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait() // its goroutine rests, so that it may be tampered with
 		old, name := trail.writer.file, filepath.Join(dir, trail.writer.name)
-		old.WriteString(`{"seq":3,"time":"20`)
+		n, _ := old.WriteString(`{"seq":3,"time":"20`)
+		trail.writer.size += int64(n)
 		full, err := os.Open(name) // which takes no writes
 		if err != nil {
 			t.Fatal(err)

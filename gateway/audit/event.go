@@ -23,12 +23,14 @@ type Kind string
 // What happens at a site.
 const (
 	KindDecision   Kind = "decision"   // of a jump; with the token, if one was made
+	KindProbe      Kind = "probe"      // the decision of a jump that was made to lead somebody away from the peers
 	KindRedemption Kind = "redemption" // of a token, by a peer
 	KindLanding    Kind = "landing"    // at our own Moodle, from a peer
+	KindRedirect   Kind = "redirect"   // of our own Moodle, to somewhere that was not allowed; Count more before it have no line
 	KindRPC        Kind = "rpc"        // a call of a peer that was refused, or failed
 	KindLogout     Kind = "logout"     // a session that was to end with another
 	KindKey        Kind = "key"        // of the site, or of a peer, has changed
-	KindAdmin      Kind = "admin"      // an administrator's command has changed something
+	KindAdmin      Kind = "admin"      // an administrator's command has changed something, or register_all in their place
 	KindConfig     Kind = "config"     // a configuration was taken up, or not
 )
 
@@ -60,7 +62,7 @@ type Event struct {
 	Site      string    `json:"site"`    // wwwroot
 	Request   string    `json:"request"` // id, as in the log and on pages
 	Client    string    `json:"client"`  // address, as trusted proxies tell it
-	Step      string    `json:"step"`    // how it came about: of a decision, as in the log; the method of a call; the command of an administrator
+	Step      string    `json:"step"`    // how it came about: of a decision, as in the log; the method of a call; the command of an administrator; the header field of a redirect
 	User      string    `json:"user"`    // username, or "hmac:" and 32 hexadecimal digits
 	Peer      string    `json:"peer"`    // wwwroot
 	Target    string    `json:"target"`  // as it came: escaped, cut at 2 KB

@@ -90,6 +90,9 @@ func abandoned(name string, log *slog.Logger) (unclosed, bool) {
 func removeHalfMade(dir string) {
 	names, _ := filepath.Glob(filepath.Join(dir, ".*"+fileExt))
 	for _, name := range names {
+		if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() {
+			continue // a pipe would wait for somebody who writes
+		}
 		f, err := os.Open(name)
 		if err != nil {
 			continue

@@ -21,8 +21,9 @@ type writer struct {
 	fingerprint string // of key
 
 	file     *os.File // nil if there is none at the moment
-	name     string   // of file
-	n        int      // files made
+	info     os.FileInfo
+	name     string // of file
+	n        int    // files made
 	size     int64
 	day      string
 	unsynced bool
@@ -87,6 +88,9 @@ func (w *writer) begin(now time.Time) (err error) {
 	if err := errors.Join(ownAsDir(temp, w.o.Dir), f.Sync(), os.Link(temp, filepath.Join(w.o.Dir, name)), syncDir(w.o.Dir)); err != nil {
 		return err
 	}
+	if w.info, err = f.Stat(); err != nil {
+		return err
+	}
 	w.file, w.name, w.day, w.size, w.unsynced = f, name, day, int64(len(line)+1), false
 	w.wrote(e, line)
 	return nil
@@ -135,6 +139,10 @@ func (w *writer) add(events []Event, hidden *Pseudonyms) (lost int, err error) {
 		e.cut()
 		if hidden != nil {
 			e.User = hidden.Of(e.User)
+			switch e.Kind {
+			case KindDecision, KindRedemption, KindRPC, KindLogout:
+				e.Detail = "" // what others say may name the user: that is left to the log
+			}
 		}
 		seq++
 		e.Seq, e.Prev, e.Key, e.Sig = seq, head, "", nil
@@ -157,9 +165,13 @@ func (w *writer) add(events []Event, hidden *Pseudonyms) (lost int, err error) {
 	return 0, nil
 }
 
-// rotate begins another file if this one is large, or of another day, or gone.
+// rotate begins another file if this one is large, or of another day, or not as
+// it was left.
 func (w *writer) rotate() error {
 	if w.file == nil {
+		return w.open()
+	}
+	if w.tampered() {
 		return w.open()
 	}
 	why := ""
@@ -175,6 +187,26 @@ func (w *writer) rotate() error {
 		return err
 	}
 	return w.open()
+}
+
+// tampered gives the file up if it is not under its name any more, or has
+// another size: what is written there would be lost. The next one follows what
+// we have written, so that verifying tells.
+func (w *writer) tampered() bool {
+	named, err := os.Stat(filepath.Join(w.o.Dir, w.name))
+	if err == nil && os.SameFile(named, w.info) && named.Size() == w.size {
+		return false
+	}
+	w.o.Log.Error("somebody has moved or changed the audit file that is being written", "file", w.name, "error", err)
+	seq, head, there := w.seq, w.head, err == nil && os.SameFile(named, w.info)
+	if there {
+		w.giveUp(nil)
+	} else {
+		w.file.Close()
+		w.file, w.unsynced, w.unsigned, w.after = nil, false, false, w.name
+	}
+	w.seq, w.head, w.err = seq, head, nil // and try at once
+	return true
 }
 
 // write appends to the file. If that fails, the file is given up: what it ends

@@ -45,7 +45,8 @@ type Config struct {
 	// Log says how much is logged and how it looks.
 	Log Log
 
-	// Limits bound what strangers can make the gateway remember.
+	// Limits bound what strangers can make the gateway remember, and how often
+	// anybody may jump.
 	Limits Limits
 
 	// Audit says how the trail of decisions is kept.
@@ -78,11 +79,16 @@ const (
 	FormatJSON = "json" // one object per line
 )
 
-// Limits bound what strangers can make the gateway remember. They count jumps
-// that wait for a login; tokens are not among them and are never pushed out.
+// Limits bound what strangers can make the gateway remember, and how often
+// anybody may jump. The first two count jumps that wait for a login; tokens are
+// not among them and are never pushed out.
 type Limits struct {
 	PendingJumpsPerAddress int // of one client address (of one /64, for IPv6)
 	PendingJumpsPerSite    int // of all clients together
+
+	JumpsPerUser    gateway.Rate // of one learner
+	JumpsPerAddress gateway.Rate // of one client address, as above
+	JumpsPerPeer    gateway.Rate // to one peer that has no rate of its own
 }
 
 // Audit says how the trail of decisions is kept. Without Dir there is none,
@@ -132,6 +138,9 @@ type Site struct {
 
 	// MNet says how the site speaks to its peers.
 	MNet MNet
+
+	// Redirects says where else the Moodle may send browsers.
+	Redirects Redirects
 
 	// Roam says which local users may jump; each peer has a say too.
 	Roam gateway.Access
@@ -296,6 +305,10 @@ const (
 	DefaultPendingJumpsPerAddress = 1000 // a school behind one address
 	DefaultPendingJumpsPerSite    = 50000
 	DefaultPendingJumpsEmbedded   = 10000 // per site, in the memory of the gateway
+
+	DefaultJumpsPerUser    = "30/m"
+	DefaultJumpsPerAddress = "600/m" // a school behind one address, when the lesson begins
+	DefaultJumpsPerPeer    = off
 )
 
 // Bounds of what is read.

@@ -38,7 +38,7 @@ func TestFlagsAreEnoughForOneSite(t *testing.T) {
 		Redis:    &Redis{Embedded: true},
 		StateDir: filepath.Join(dir, "state"),
 		Log:      Log{Level: slog.LevelInfo, Format: "text"},
-		Limits:   Limits{PendingJumpsPerAddress: 1000, PendingJumpsPerSite: 10000},
+		Limits:   usualLimits,
 		Audit:    DefaultAudit(filepath.Join(dir, "state")),
 		Sites: []*Site{{
 			Wwwroot:         wwwroot(t, "https://idp.example.org"),

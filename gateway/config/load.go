@@ -126,6 +126,9 @@ func (o object) limits(embedded bool) Limits {
 	return Limits{
 		PendingJumpsPerAddress: int(o.number("pending_jumps_per_address", DefaultPendingJumpsPerAddress, 1, 1e6)),
 		PendingJumpsPerSite:    int(o.number("pending_jumps_per_site", perSite, 1, 1e7)),
+		JumpsPerUser:           o.rate("jumps_per_user", DefaultJumpsPerUser),
+		JumpsPerAddress:        o.rate("jumps_per_address", DefaultJumpsPerAddress),
+		JumpsPerPeer:           o.rate("jumps_per_peer", DefaultJumpsPerPeer),
 	}
 }
 

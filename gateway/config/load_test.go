@@ -37,6 +37,7 @@ func wwwroot(t testing.TB, s string) gateway.Wwwroot {
 var compare = cmp.Options{
 	cmp.Comparer(func(a, b gateway.Wwwroot) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	cmp.Comparer(func(a, b gateway.Destination) bool { return a == b }),
 	cmp.Transformer("peers", func(l *gateway.Allowlist) []*gateway.Peer { return l.Peers() }),
 	cmp.Transformer("PEM", func(c *gateway.Certificate) string {
 		if c == nil {
@@ -64,7 +65,7 @@ func TestWhatAFileLeavesOutHasADefault(t *testing.T) {
 		Redis:    &Redis{Embedded: true},
 		StateDir: "/var/lib/jumpgate",
 		Log:      Log{Level: slog.LevelInfo, Format: "text"},
-		Limits:   Limits{PendingJumpsPerAddress: 1000, PendingJumpsPerSite: 10000},
+		Limits:   usualLimits,
 		Audit:    Audit{Dir: "/var/lib/jumpgate/audit", MaxSize: 64 << 20, Keep: 400 * 24 * time.Hour},
 		Sites: []*Site{{
 			Wwwroot:         wwwroot(t, "https://idp.example.org"),
@@ -105,7 +106,7 @@ redis:
 trusted_proxies: [10.0.0.0/8, "2001:db8::/32", 192.0.2.1]
 state_dir: state
 log: {level: debug, format: json}
-limits: {pending_jumps_per_address: 7, pending_jumps_per_site: 70}
+limits: {pending_jumps_per_address: 7, pending_jumps_per_site: 70, jumps_per_user: 5/s burst 9, jumps_per_address: off, jumps_per_peer: 1000/h}
 audit: {dir: trail, fsync: always, usernames: hmac, max_size_mib: 1, keep_days: 30}
 sites:
   - wwwroot: HTTPS://IDP.example.org:443/moodle/
@@ -124,6 +125,7 @@ sites:
       touch_sessions: true
     key: tls.key
     mnet: {dispatcher: off, timestamp_window: 90s, register_all: true}
+    redirects: {mode: enforce, allow: ["https://login.example.org/realms/College/", "moodlemobile:"]}
     roam: {allow: [Ada, "student-*"], allow_file: names, deny: [bob], deny_file: empty}
     unsigned_jumps: confirm
     max_link_life: 30d
@@ -159,6 +161,13 @@ func TestAFileHoldsEverything(t *testing.T) {
 	writeFile(t, "peers.d/b.yaml", "wwwroot: https://b.example.org\n")
 	writeFile(t, "peers.d/a.yaml", "wwwroot: https://other.example.org\ncertificate: ../other.pem\n")
 	in := func(name string) string { return filepath.Join(dir, name) }
+	destination := func(s string) gateway.Destination {
+		d, err := gateway.ParseDestination(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
 	certificate := func(name string) *gateway.Certificate {
 		b, err := os.ReadFile(name)
 		if err != nil {
@@ -228,8 +237,11 @@ func TestAFileHoldsEverything(t *testing.T) {
 		},
 		StateDir: in("state"),
 		Log:      Log{Level: slog.LevelDebug, Format: "json"},
-		Limits:   Limits{PendingJumpsPerAddress: 7, PendingJumpsPerSite: 70},
-		Audit:    Audit{Dir: in("trail"), Always: true, HideUsernames: true, MaxSize: 1 << 20, Keep: 30 * 24 * time.Hour},
+		Limits: Limits{
+			PendingJumpsPerAddress: 7, PendingJumpsPerSite: 70,
+			JumpsPerUser: gateway.Rate{N: 5, Per: time.Second, Burst: 9}, JumpsPerPeer: gateway.Rate{N: 1000, Per: time.Hour, Burst: 1000},
+		},
+		Audit: Audit{Dir: in("trail"), Always: true, HideUsernames: true, MaxSize: 1 << 20, Keep: 30 * 24 * time.Hour},
 		Sites: []*Site{{
 			Wwwroot:         wwwroot(t, "https://idp.example.org/moodle"),
 			Upstream:        &url.URL{Scheme: "https", Host: "moodle.internal"},
@@ -242,11 +254,12 @@ func TestAFileHoldsEverything(t *testing.T) {
 				},
 				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour, TouchSessions: true,
 			},
-			Aliases:  []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
-			KeyFile:  in("tls.key"),
-			MNet:     MNet{Off: true, TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
-			Roam:     gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
-			Unsigned: "confirm", MaxLinkLife: 30 * 24 * time.Hour,
+			Aliases:   []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
+			KeyFile:   in("tls.key"),
+			MNet:      MNet{Off: true, TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
+			Redirects: Redirects{Enforce: true, Allow: []gateway.Destination{destination("https://login.example.org/realms/College"), destination("moodlemobile:")}},
+			Roam:      gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
+			Unsigned:  "confirm", MaxLinkLife: 30 * 24 * time.Hour,
 			Peers:    first.Closed(),
 			PeersDir: in("peers.d"),
 		}, {
@@ -364,4 +377,11 @@ func TestAnUpstreamMustNotBeTheGateway(t *testing.T) {
 			t.Errorf("listen %s, upstream %s: got %t", c.listen, c.upstream, got)
 		}
 	}
+}
+
+// usualLimits are those of a configuration that says nothing, with the embedded
+// Redis.
+var usualLimits = Limits{
+	PendingJumpsPerAddress: 1000, PendingJumpsPerSite: 10000,
+	JumpsPerUser: gateway.Rate{N: 30, Per: time.Minute, Burst: 30}, JumpsPerAddress: gateway.Rate{N: 600, Per: time.Minute, Burst: 600},
 }

@@ -91,6 +91,7 @@ func (p *peerReader) peer(v *value) {
 		Application: gateway.Application(o.choice("application", string(gateway.Moodle), string(gateway.Moodle), string(gateway.Mahara))),
 		AllowPaths:  o.paths("allow_paths", "allowed"),
 		DenyPaths:   o.paths("deny_paths", "denied"),
+		Rate:        o.ownRate(),
 		Off:         o.has("enabled") && !o.flag("enabled"),
 		Expires:     o.lastDay("expires"),
 		Publish:     o.services("publish", gateway.ServiceSSOIDP),
@@ -239,6 +240,15 @@ func (o object) lastDay(key string) time.Time {
 		return time.Time{}
 	}
 	return day.AddDate(0, 0, 1)
+}
+
+// ownRate returns nil for a peer that has the rate of all.
+func (o object) ownRate() *gateway.Rate {
+	if !o.has("rate") {
+		return nil
+	}
+	rate := o.rate("rate", off)
+	return &rate
 }
 
 func hasDots(path string) bool {

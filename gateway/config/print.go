@@ -40,8 +40,11 @@ type logDoc struct {
 }
 
 type limitsDoc struct {
-	PendingJumpsPerAddress int `yaml:"pending_jumps_per_address"`
-	PendingJumpsPerSite    int `yaml:"pending_jumps_per_site"`
+	PendingJumpsPerAddress int    `yaml:"pending_jumps_per_address"`
+	PendingJumpsPerSite    int    `yaml:"pending_jumps_per_site"`
+	JumpsPerUser           string `yaml:"jumps_per_user"`
+	JumpsPerAddress        string `yaml:"jumps_per_address"`
+	JumpsPerPeer           string `yaml:"jumps_per_peer"`
 }
 
 type auditDoc struct {
@@ -81,19 +84,20 @@ type redisTLSDoc struct {
 }
 
 type siteDoc struct {
-	Wwwroot         string      `yaml:"wwwroot"`
-	Aliases         []string    `yaml:"aliases,omitempty"`
-	Upstream        string      `yaml:"upstream"`
-	UpstreamTimeout string      `yaml:"upstream_timeout"`
-	Issuer          string      `yaml:"issuer"`
-	Identity        identityDoc `yaml:"identity"`
-	Key             string      `yaml:"key,omitempty"`
-	MNet            mnetDoc     `yaml:"mnet"`
-	Roam            *accessDoc  `yaml:"roam,omitempty"`
-	UnsignedJumps   string      `yaml:"unsigned_jumps"`
-	MaxLinkLife     string      `yaml:"max_link_life"`
-	Peers           []peerDoc   `yaml:"peers"`
-	PeersDir        string      `yaml:"peers_dir,omitempty"`
+	Wwwroot         string       `yaml:"wwwroot"`
+	Aliases         []string     `yaml:"aliases,omitempty"`
+	Upstream        string       `yaml:"upstream"`
+	UpstreamTimeout string       `yaml:"upstream_timeout"`
+	Issuer          string       `yaml:"issuer"`
+	Identity        identityDoc  `yaml:"identity"`
+	Key             string       `yaml:"key,omitempty"`
+	MNet            mnetDoc      `yaml:"mnet"`
+	Redirects       redirectsDoc `yaml:"redirects"`
+	Roam            *accessDoc   `yaml:"roam,omitempty"`
+	UnsignedJumps   string       `yaml:"unsigned_jumps"`
+	MaxLinkLife     string       `yaml:"max_link_life"`
+	Peers           []peerDoc    `yaml:"peers"`
+	PeersDir        string       `yaml:"peers_dir,omitempty"`
 }
 
 type mnetDoc struct {
@@ -146,6 +150,7 @@ type peerDoc struct {
 	Expires       string     `yaml:"expires,omitempty"` // the last day
 	AllowPaths    []string   `yaml:"allow_paths,omitempty"`
 	DenyPaths     []string   `yaml:"deny_paths,omitempty"`
+	Rate          string     `yaml:"rate,omitempty"`
 	Publish       []string   `yaml:"publish"`
 	Subscribe     []string   `yaml:"subscribe"`
 	Export        *[]string  `yaml:"export,omitempty"`
@@ -176,7 +181,7 @@ func Print(w io.Writer, c *Config) error {
 		Redis:    c.Redis.doc(),
 		StateDir: c.StateDir,
 		Log:      logDoc{Level: strings.ToLower(c.Log.Level.String()), Format: c.Log.Format},
-		Limits:   limitsDoc(c.Limits),
+		Limits:   c.Limits.doc(),
 		Audit:    c.Audit.doc(),
 	}
 	if c.TLS != nil {
@@ -199,6 +204,13 @@ func Print(w io.Writer, c *Config) error {
 	return err
 }
 
+func (l Limits) doc() limitsDoc {
+	return limitsDoc{
+		PendingJumpsPerAddress: l.PendingJumpsPerAddress, PendingJumpsPerSite: l.PendingJumpsPerSite,
+		JumpsPerUser: l.JumpsPerUser.String(), JumpsPerAddress: l.JumpsPerAddress.String(), JumpsPerPeer: l.JumpsPerPeer.String(),
+	}
+}
+
 func (r *Redis) doc() redisDoc {
 	d := redisDoc{
 		Addresses: r.Addresses, MasterName: r.MasterName, Cluster: r.Cluster, Database: r.Database,
@@ -219,6 +231,7 @@ func (s *Site) doc(c *Config) siteDoc {
 		Identity:        s.Identity.doc(c),
 		Key:             s.KeyFile,
 		MNet:            s.MNet.doc(),
+		Redirects:       s.Redirects.doc(),
 		Aliases:         texts(s.Aliases),
 		Roam:            access(s.Roam),
 		UnsignedJumps:   string(s.Unsigned),
@@ -292,6 +305,9 @@ func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 	}
 	if p.Export != nil {
 		d.Export = &p.Export
+	}
+	if p.Rate != nil {
+		d.Rate = p.Rate.String()
 	}
 	if p.Off {
 		d.Enabled = new(bool)

@@ -42,9 +42,11 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 		"a text like a comment":      minimal + "    identity: {redis: 'redis://b', prefix: ' #'}\n",
 		"a text like an alias":       minimal + "    identity: {redis: 'redis://b', prefix: '*a'}\n",
 		"a text in another alphabet": minimal + "    peers: [{wwwroot: 'https://a.example', name: 'Школа: «№1» \\ \"x\"'}]\n",
+		"rates":                      minimal + "    peers: [{wwwroot: 'https://a.example', rate: off}, {wwwroot: 'https://b.example', rate: 100/m burst 50}, {wwwroot: 'https://c.example', rate: 7/s}]\nlimits: {jumps_per_user: off, jumps_per_address: 6/h burst 1, jumps_per_peer: 100/s}\n",
 		"peers off, over or closed":  minimal + "    peers: [{wwwroot: 'https://a.example', enabled: false, deny_paths: [/admin, /login/]}, {wwwroot: 'https://b.example', enabled: true, expires: 2028-02-29}]\n",
 		"all services":               minimal + "    peers: [{wwwroot: 'https://a.example', publish: [], subscribe: [mnet_enrol, sso_sp, sso_idp]}]\n",
 		"a text with a backslash":    minimal + "    peers: [{wwwroot: 'https://a.example', name: 'a\\nb: ''c'''}]\n",
+		"redirects":                  minimal + "    redirects: {mode: enforce, allow: ['HTTPS://login.example.org:443/', 'https://*.example.org/x/', 'http://[2001:db8::1]:8080', 'moodlemobile:']}\n",
 		"usernames like others":      minimal + "    roam: {allow: ['*x', 'true', 'null', '~', '1e3', '#a', 'a:b', '-x', é, '\"b*', '[a', '0x1'], deny: []}\n",
 	} {
 		t.Run(name, func(t *testing.T) {

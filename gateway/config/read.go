@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"jumpgate/gateway"
 )
 
 // object is a mapping whose fields are known ones, each given once.
@@ -214,6 +216,19 @@ func (o object) duration(key string, fallback time.Duration) time.Duration {
 		return d
 	}
 	return fallback
+}
+
+// rate is how often something may happen, or off.
+func (o object) rate(key, fallback string) gateway.Rate {
+	text := o.text(key, fallback)
+	rate, err := gateway.ParseRate(text)
+	if err == nil {
+		return rate
+	}
+	const hint = "write a number per s, m or h, perhaps with what may come at once: 30/m, or 100/m burst 20; or off"
+	o.errorf(o.place(key), hint, "%q must be a rate of 1 to 1000000, not %q", key, text)
+	rate, _ = gateway.ParseRate(fallback)
+	return rate
 }
 
 // list returns the items of a list.

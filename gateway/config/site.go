@@ -22,6 +22,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 		peerPositions:    map[gateway.Wwwroot]Position{},
 	}
 	s.MNet = o.mnet(s.PeersDir)
+	s.Redirects = o.redirects()
 	c.Sites = append(c.Sites, s)
 	if v.kind != mapping {
 		return

@@ -98,12 +98,14 @@ func Read(text string) (id string, expires time.Time, err error) {
 	if len(text) > maxToken {
 		return "", time.Time{}, errors.New("the token is too long")
 	}
-	if _, _, err := jwt.NewParser().ParseUnverified(text, &c); err != nil || !wellFormedID(c.ID) || c.ExpiresAt == nil {
+	if _, _, err := jwt.NewParser().ParseUnverified(text, &c); err != nil || !WellFormedID(c.ID) || c.ExpiresAt == nil {
 		return "", time.Time{}, errors.New("the token is not one that signs a link")
 	}
 	return c.ID, c.ExpiresAt.Time, nil
 }
 
-func wellFormedID(id string) bool {
-	return id != "" && len(id) <= maxID && !strings.ContainsFunc(id, func(c rune) bool { return c <= 0x20 || c > 0x7e })
+// WellFormedID reports whether a link may have this id: printable ASCII that
+// stands in logs as it is.
+func WellFormedID(id string) bool {
+	return id != "" && len(id) <= maxID && !strings.ContainsFunc(id, func(c rune) bool { return c <= 0x20 || c > 0x7e || c == '"' || c == '\\' })
 }

@@ -295,6 +295,7 @@ func TestHostileTokens(t *testing.T) {
 		{"no id", nil, map[string]any{"jti": nil}, whole, gateway.RuleSignatureMalformed},
 		{"a long id", nil, map[string]any{"jti": strings.Repeat("x", 129)}, whole, gateway.RuleSignatureMalformed},
 		{"an id with a line break", nil, map[string]any{"jti": "a\nb"}, whole, gateway.RuleSignatureMalformed},
+		{"an id that logs write in another way", nil, map[string]any{"jti": `a"b`}, whole, gateway.RuleSignatureMalformed},
 		{"a subject that is a name", nil, map[string]any{"sub": "ada"}, whole, gateway.RuleSignatureMalformed},
 	} {
 		header := map[string]any{"typ": "jumpgate-link+jwt", "alg": "RS256", "kid": kid(h.current)}

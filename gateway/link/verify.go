@@ -101,7 +101,7 @@ const subjectLength = 43
 // to be the same, as the link has it or as the rules write it.
 func (v *Verifier) judge(c claims, peer *gateway.Peer, wantsurl string, page gateway.Target) gateway.Rule {
 	switch {
-	case c.ExpiresAt == nil || c.NotBefore != nil || len(c.Audience) != 1 || !wellFormedID(c.ID), c.Subject != "" && len(c.Subject) != subjectLength:
+	case c.ExpiresAt == nil || c.NotBefore != nil || len(c.Audience) != 1 || !WellFormedID(c.ID), c.Subject != "" && len(c.Subject) != subjectLength:
 		return gateway.RuleSignatureMalformed
 	case !named(c.Issuer, peer.Names()) || !named(c.Audience[0], append([]gateway.Wwwroot{v.Site}, v.Aliases...)):
 		return gateway.RuleSignatureOther

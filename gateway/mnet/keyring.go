@@ -65,7 +65,7 @@ const (
 )
 
 // OpenKeyring reads the keys of a site, or makes a first one with
-// DefaultLifetime; created says which. Two processes may do so at once on a
+// DefaultLifetime, or of KeyringOptions.Import; created says whether it did. Two processes may do so at once on a
 // shared directory. It refuses keys that anybody but owner and group may read,
 // and keys whose certificate names neither the site nor an alias.
 func OpenKeyring(o KeyringOptions) (r *Keyring, created bool, err error) {
@@ -76,6 +76,7 @@ func OpenKeyring(o KeyringOptions) (r *Keyring, created bool, err error) {
 	if err := os.Mkdir(filepath.Join(o.Dir, keysDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, false, fmt.Errorf("keys: %w", err)
 	}
+	_, none := os.Stat(filepath.Join(o.Dir, currentKey))
 	if o.Import != "" {
 		if err := r.Want(o.Import); err != nil {
 			return nil, false, err
@@ -84,6 +85,7 @@ func OpenKeyring(o KeyringOptions) (r *Keyring, created bool, err error) {
 	if _, created, err = LoadOrCreateKey(filepath.Join(o.Dir, currentKey), o.Site, o.Now(), o.Aliases...); err != nil {
 		return nil, false, err
 	}
+	created = created || errors.Is(none, fs.ErrNotExist)
 	if err := createFile(r.file(stateFile), []byte(rand.Text()+"\n"), 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, false, fmt.Errorf("keys: %w", err)
 	}

@@ -5,8 +5,11 @@ import "strings"
 // ourCookie reports whether a cookie of this name belongs to the gateway. A
 // browser treats names as they are, but a clean-up must not be the place
 // where letter case matters.
+//
+// A cookie may have no name, and is sent back as its value alone: what begins
+// with "=" is a cookie of ours the next time.
 func ourCookie(pair string) bool {
-	pair = strings.TrimLeft(pair, " \t")
+	pair = strings.TrimLeft(pair, " \t=")
 	if hasPrefixFold(pair, "__") {
 		for _, prefix := range []string{"__Host-", "__Secure-", "__Http-", "__Host-Http-"} {
 			if hasPrefixFold(pair, prefix+"jumpgate-") {

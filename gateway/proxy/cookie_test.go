@@ -24,6 +24,7 @@ func TestOnlyOurCookiesAreRemoved(t *testing.T) {
 		{"without a value", []string{"jumpgate-; a=1"}, []string{"a=1"}},
 		{"similar names stay", []string{"jumpgate=1; xjumpgate-a=2; jumpgat-e=3; a=jumpgate-s"}, []string{"jumpgate=1; xjumpgate-a=2; jumpgat-e=3; a=jumpgate-s"}},
 		{"a quoted value hides nothing", []string{`a="x; jumpgate-s=1; y"`}, []string{`a="x; y"`}},
+		{"as the value of a cookie without a name", []string{"=jumpgate-s=x; a=1; =b"}, []string{"a=1; =b"}},
 		{"empty", []string{""}, []string{""}},
 	}
 	for _, tt := range tests {

@@ -47,6 +47,9 @@ type Options struct {
 	// with the status in plain text. The error is for the log: it may name
 	// inner addresses.
 	ErrorPage func(w http.ResponseWriter, r *http.Request, status int, err error)
+	// Last looks at every response that is about to be passed on, after the
+	// Inspect of Serve; nil for nobody.
+	Last Inspect
 	// DialTimeout limits connecting to the upstream.
 	DialTimeout time.Duration
 	// ResponseHeaderTimeout limits the wait for the upstream's answer once
@@ -65,6 +68,7 @@ type Proxy struct {
 	trust     Trust
 	requestID func(*http.Request) string
 	errorPage func(http.ResponseWriter, *http.Request, int, error)
+	last      Inspect
 	progress  time.Duration
 	transport *http.Transport
 	links     *links // nil for an https upstream, and where sockets cannot be peeked into
@@ -93,6 +97,7 @@ func New(o Options) (*Proxy, error) {
 		trust:     o.Trust,
 		requestID: o.RequestID,
 		errorPage: o.ErrorPage,
+		last:      o.Last,
 		progress:  orDefault(o.ProgressTimeout, DefaultProgressTimeout),
 		transport: newTransport(o),
 	}
@@ -160,7 +165,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, inspect Inspect) {
 	}
 	defer res.Body.Close()
 	cleanResponse(res.Header)
-	if inspect != nil && inspect(w, r, res) {
+	if inspect != nil && inspect(w, r, res) || p.last != nil && p.last(w, r, res) {
 		drain(res.Body)
 		return
 	}

@@ -500,3 +500,52 @@ func TestAFinishedContextEndsTheRequest(t *testing.T) {
 		t.Errorf("status %d: %s", res.StatusCode, body)
 	}
 }
+
+func TestTheLastLookIsAtEveryResponseThatPasses(t *testing.T) {
+	up := upstream(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Seen", "upstream")
+		w.WriteHeader(http.StatusEarlyHints)
+		io.WriteString(w, "upstream")
+	})
+	var looks, early int
+	p := newProxy(t, up, func(o *Options) {
+		o.Last = func(w http.ResponseWriter, r *http.Request, res *http.Response) bool {
+			if looks++; res.StatusCode != http.StatusOK || res.Header.Get("X-Seen") == "" {
+				early++
+			}
+			if r.URL.Path != "/stop" {
+				return false
+			}
+			http.Error(w, "stopped", http.StatusTeapot)
+			return true
+		}
+	})
+	answering := func(answers bool) Inspect {
+		return func(w http.ResponseWriter, _ *http.Request, _ *http.Response) bool {
+			if answers {
+				io.WriteString(w, "inspected")
+			}
+			return answers
+		}
+	}
+	for _, test := range []struct {
+		method, path string
+		inspect      Inspect
+		looks        int
+		want         string
+	}{
+		{"GET", "/", nil, 1, "upstream"},
+		{"POST", "/", nil, 1, "upstream"},
+		{"GET", "/", answering(false), 1, "upstream"},
+		{"GET", "/stop", answering(false), 1, "stopped\n"},
+		{"POST", "/stop", nil, 1, "stopped\n"},
+		{"GET", "/stop", answering(true), 0, "inspected"},
+	} {
+		looks = 0
+		address := frontHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.Serve(w, r, test.inspect) }), 0)
+		_, body := exchangeFinal(t, address, test.method+" "+test.path+" HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n\r\n")
+		if body != test.want || looks != test.looks || early != 0 {
+			t.Errorf("%s %s: %d looks (%d too early), %q", test.method, test.path, looks, early, body)
+		}
+	}
+}

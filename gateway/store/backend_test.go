@@ -161,7 +161,7 @@ func newFixture(t testing.TB, o Options) fixture {
 		return open(t, o).Site(w)
 	}
 	// Connect and teach Redis the scripts: neither is part of the steady state.
-	for _, script := range []*redis.Script{scriptSave, scriptClaim, scriptRedeem, scriptExtend, scriptEndPeers} {
+	for _, script := range []*redis.Script{scriptMint, scriptSpend, scriptSave, scriptClaim, scriptRedeem, scriptExtend, scriptEndPeers} {
 		if err := script.Load(t.Context(), r.client).Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -161,24 +161,25 @@ func Drop(session *sessions.Session, jump Jump, login string) {
 // token for g, and remembers login (an opaque hash that names the Moodle login
 // which completed the jump; see HonouredLogin), all or nothing: of two
 // completions at once one wins. It reports won false, and mints nothing, if
-// there is no such jump or no longer. One round trip.
-func (s *Site) Claim(ctx context.Context, sessionID, jumpID, login string, g Grant) (token string, won bool, err error) {
+// there is no such jump or no longer. The charges are as with Mint; one that
+// refuses leaves the jump where it is. One round trip.
+func (s *Site) Claim(ctx context.Context, sessionID, jumpID, login string, g Grant, charges ...Charge) (token string, won bool, err error) {
 	if !wellFormed(sessionID, secretLength) || !wellFormed(jumpID, jumpIDLength) {
 		return "", false, nil
 	}
-	return s.claim(ctx, s.sessionKey(sessionID), jumpID, login, g)
+	return s.claim(ctx, s.sessionKey(sessionID), jumpID, login, g, charges)
 }
 
 // ClaimRef is Claim for a jump of another session, by its reference.
-func (s *Site) ClaimRef(ctx context.Context, ref, login string, g Grant) (token string, won bool, err error) {
+func (s *Site) ClaimRef(ctx context.Context, ref, login string, g Grant, charges ...Charge) (token string, won bool, err error) {
 	jumpID, session, ok := splitRef(ref)
 	if !ok {
 		return "", false, nil
 	}
-	return s.claim(ctx, s.key(kindSession, session), jumpID, login, g)
+	return s.claim(ctx, s.key(kindSession, session), jumpID, login, g, charges)
 }
 
-func (s *Site) claim(ctx context.Context, sessionKey, jumpID, login string, g Grant) (token string, won bool, err error) {
+func (s *Site) claim(ctx context.Context, sessionKey, jumpID, login string, g Grant, charges []Charge) (token string, won bool, err error) {
 	if len(login) > maxLogin {
 		return "", false, fmt.Errorf("login is longer than %d bytes", maxLogin)
 	}
@@ -186,11 +187,12 @@ func (s *Site) claim(ctx context.Context, sessionKey, jumpID, login string, g Gr
 	if err != nil {
 		return "", false, err
 	}
-	won, err = scriptClaim.Run(ctx, s.r.client,
-		[]string{sessionKey, s.tokenKey(token)},
-		micros(s.r.now()), fieldJump+jumpID, login, record, tokenKept.Milliseconds()).Bool()
-	if err != nil || !won {
-		return "", false, fail("claim jump", err)
+	charges = limiting(charges)
+	keys, args := s.charged([]string{sessionKey, s.tokenKey(token)},
+		[]any{micros(s.r.now()), fieldJump + jumpID, login, record, tokenKept.Milliseconds()}, charges)
+	result, err := verdict(scriptClaim.Run(ctx, s.r.client, keys, args...), charges)
+	if err != nil || result != 1 {
+		return "", false, failRate("claim jump", err)
 	}
 	return token, true, nil
 }

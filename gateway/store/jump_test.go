@@ -196,9 +196,10 @@ func TestClaimRepeatedAfterALostAnswerStillWins(t *testing.T) {
 		b := newBrowser(f.Site)
 		j := b.plant(t, "/1")
 		for range 2 {
-			won, err := scriptClaim.Run(t.Context(), f.r.client, []string{f.sessionKey(b.cookie.Value), f.tokenKey("t")},
-				micros(f.clock.now()), fieldJump+j.ID, "login", "record", 60000).Bool()
-			if err != nil || !won {
+			keys, args := f.charged([]string{f.sessionKey(b.cookie.Value), f.tokenKey("t")},
+				[]any{micros(f.clock.now()), fieldJump + j.ID, "login", "record", 60000}, []Charge{PerUser("ada", hourly(1))})
+			won, err := verdict(scriptClaim.Run(t.Context(), f.r.client, keys, args...), nil)
+			if err != nil || won != 1 {
 				t.Fatal(won, err)
 			}
 		}

@@ -94,8 +94,13 @@ func TestRedisDownIsNamedAndQuick(t *testing.T) {
 			site, b := r.Site(peer), newBrowser(r.Site(peer))
 			b.cookie = &http.Cookie{Name: cookieName, Value: random(40)}
 			operations := map[string]func() error{
-				"ping":     func() error { return r.Ping(t.Context()) },
-				"mint":     func() error { _, err := site.Mint(t.Context(), grant()); return err },
+				"ping":  func() error { return r.Ping(t.Context()) },
+				"mint":  func() error { _, err := site.Mint(t.Context(), grant()); return err },
+				"spend": func() error { return site.Spend(t.Context(), PerUser("ada", hourly(1))) },
+				"mint with limits": func() error {
+					_, err := site.Mint(t.Context(), grant(), PerUser("ada", hourly(1)))
+					return err
+				},
 				"redeem":   func() error { _, err := site.Redeem(t.Context(), nonce(), random(40), redeemer()); return err },
 				"replayed": func() error { _, err := site.Replayed(t.Context(), nonce()); return err },
 				"claim": func() error {
@@ -270,7 +275,11 @@ func TestClusterTakesScriptsAndTransactions(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, won, err := f.Claim(t.Context(), b.cookie.Value, second.ID, "login", grant()); err != nil || !won {
+	limits := []Charge{PerUser("ada", hourly(2)), PerPeer(peer, hourly(3))}
+	if _, err := f.Mint(t.Context(), grant(), limits...); err != nil {
+		t.Errorf("with limits: %v", err)
+	}
+	if _, won, err := f.Claim(t.Context(), b.cookie.Value, second.ID, "login", grant(), limits...); err != nil || !won {
 		t.Errorf("with forgotten scripts: %v, %v", won, err)
 	}
 	r := b.request()

@@ -1,10 +1,13 @@
 -- Merges fields into a browser's session. Answers 1 if the session named by
--- the cookie was used, 2 if a new one was begun, 0 if there are too many.
+-- the cookie was used, 2 if a new one was begun, 3 if there are too many, and
+-- 0, which limit and for how long (µs) if one refuses.
 -- KEYS: 1 session named by the cookie (without one: the same as 2),
---       2 session to begin, 3 sessions of the site, 4 those of the client's address
+--       2 session to begin, 3 sessions of the site, 4 those of the client's address,
+--       then limits, which a new jump is charged to
 -- ARGV: 1 now (µs), 2 when the session ends (µs), 3 its life (ms), 4 jumps kept,
---       5 cap per site, 6 cap per address, 7 number of fields to set,
---       then name and value of each, then the names of fields to remove
+--       5 cap per site, 6 cap per address, 7 number of fields to set, then what
+--       charge wants, then name and value of each field, then the names of fields
+--       to remove
 local now = tonumber(ARGV[1])
 local session, used = KEYS[1], 1
 if redis.call('EXISTS', session) == 0 then
@@ -16,13 +19,19 @@ if redis.call('EXISTS', session) == 0 then
     if redis.call('ZCARD', KEYS[i]) >= cap then
       redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', ARGV[1]) -- those that ended
       if redis.call('ZCARD', KEYS[i]) >= cap then
-        return 0
+        return { 3 }
       end
     end
   end
 end
 
-local first, last = 8, 7 + 2 * tonumber(ARGV[7])
+local which, wait = charge(now, 5, 8)
+if which > 0 then
+  return { 0, which, wait }
+end
+
+local first = 8 + 2 * (#KEYS - 4)
+local last = first - 1 + 2 * tonumber(ARGV[7])
 for i = first, last, 2 do
   redis.call('HSET', session, ARGV[i], ARGV[i + 1])
 end
@@ -50,7 +59,7 @@ local member = string.sub(session, -43)
 if redis.call('PEXPIRE', session, ARGV[3]) == 0 then
   redis.call('ZREM', KEYS[3], member) -- no field is left
   redis.call('ZREM', KEYS[4], member)
-  return used
+  return { used }
 end
 for i = 3, 4 do
   if used == 1 then
@@ -62,4 +71,4 @@ for i = 3, 4 do
     redis.call('PEXPIRE', KEYS[i], ARGV[3])
   end
 end
-return used
+return { used }

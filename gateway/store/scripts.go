@@ -9,8 +9,15 @@ import (
 
 // The scripts are called by their hash; Run sends the text only to a Redis
 // that does not know it yet. Each but redeem may run twice for one call, when
-// the first answer was lost, and then answers the same.
+// the first answer was lost, and then answers the same, but for limits: a jump
+// counts twice then.
 var (
+	//go:embed rate.lua
+	rateLua string // a function for those that follow
+	//go:embed mint.lua
+	mintLua string
+	//go:embed spend.lua
+	spendLua string
 	//go:embed save.lua
 	saveLua string
 	//go:embed claim.lua
@@ -33,8 +40,10 @@ var (
 	//go:embed told.lua
 	toldLua string
 
-	scriptSave     = redis.NewScript(saveLua)
-	scriptClaim    = redis.NewScript(claimLua)
+	scriptMint     = redis.NewScript(rateLua + mintLua)
+	scriptSpend    = redis.NewScript(rateLua + spendLua)
+	scriptSave     = redis.NewScript(rateLua + saveLua)
+	scriptClaim    = redis.NewScript(rateLua + claimLua)
 	scriptEnd      = redis.NewScript(endLua)
 	scriptRedeem   = redis.NewScript(redeemLua)
 	scriptExtend   = redis.NewScript(extendLua)

@@ -6,18 +6,23 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/gorilla/sessions"
 	"github.com/redis/go-redis/v9"
+
+	"jumpgate/gateway"
 )
 
 // Limits cap the browser sessions that are alive at once. A request with the
 // cookie of a live session is never refused by them; one without would begin
-// another session and gets ErrTooMany.
+// another session and gets ErrTooMany. Jumps bounds how often an address may
+// plant a jump, in whatever session: more get a *RateError.
 type Limits struct {
 	PerAddress int // per client address (IPv6: per /64 network); 0 means 1,000
 	PerSite    int // 0 means 50,000, or 10,000 in the embedded server
+	Jumps      gateway.Rate
 }
 
 // Bounds of what a caller may put into a session.
@@ -114,7 +119,8 @@ func (st *Sessions) Open(r *http.Request, name string) *sessions.Session {
 // Save writes what changed and sets the cookie. A new session without values
 // is not worth either. A session with a negative MaxAge is deleted, and its
 // cookie with it. ErrTooMany means that the session would be a new one and
-// there are too many. One round trip.
+// there are too many, a *RateError that it has a new jump too soon. One round
+// trip.
 func (st *Sessions) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	if session.Options.MaxAge < 0 {
 		return st.remove(r, w, session)
@@ -143,19 +149,25 @@ func (st *Sessions) write(r *http.Request, session *sessions.Session, changes ch
 	}
 	now := st.site.r.now()
 	fresh := random(secretLength)
+	keys := []string{
+		st.site.sessionKey(cmp.Or(session.ID, fresh)), st.site.sessionKey(fresh),
+		st.site.key(kindNew, ""), st.addressKey(r),
+	}
 	args := []any{
 		micros(now), micros(now.Add(life)), life.Milliseconds(), MaxJumps,
 		st.limits.PerSite, st.limits.PerAddress, len(changes.set) / 2,
 	}
+	var charges []Charge
+	if changes.planted {
+		charges = limiting([]Charge{PerAddress(st.address(r), st.limits.Jumps)})
+	}
+	keys, args = st.site.charged(keys, args, charges)
 	args = append(append(args, changes.set...), changes.removed...)
-	used, err := scriptSave.Run(r.Context(), st.site.r.client, []string{
-		st.site.sessionKey(cmp.Or(session.ID, fresh)), st.site.sessionKey(fresh),
-		st.site.key(kindNew, ""), st.addressKey(r),
-	}, args...).Int()
+	used, err := verdict(scriptSave.Run(r.Context(), st.site.r.client, keys, args...), charges)
 	switch {
 	case err != nil:
-		return session.ID, fail("save session", err)
-	case used == 0:
+		return session.ID, failRate("save session", err)
+	case used == 3:
 		return session.ID, ErrTooMany
 	case used == 1 && session.ID != "":
 		return session.ID, nil
@@ -225,6 +237,7 @@ type changes struct {
 	set     []any // name, value, name, value, …
 	removed []any // names
 	now     map[string]string
+	planted bool // a jump
 }
 
 // diff compares the session's values with the fields as they were read.
@@ -246,6 +259,9 @@ func diff(session *sessions.Session) (changes, error) {
 		c.now[field] = text
 		if old, had := read[field]; !had || old != text {
 			c.set = append(c.set, field, text)
+			if strings.HasPrefix(field, fieldJump) {
+				c.planted = true
+			}
 		}
 	}
 	if len(c.now) > maxFields {

@@ -359,9 +359,10 @@ func TestSaveRepeatedAfterALostAnswerBeginsOneSession(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
 		fresh := f.sessionKey(random(40))
 		for range 2 {
-			used, err := scriptSave.Run(t.Context(), f.r.client,
-				[]string{f.sessionKey("dead"), fresh, f.key(kindNew, ""), f.key(kindNewFrom, "x")},
-				micros(f.clock.now()), micros(f.clock.now().Add(time.Hour)), 3600000, 16, 1, 1, 1, "k", "v").Int()
+			keys, args := f.charged([]string{f.sessionKey("dead"), fresh, f.key(kindNew, ""), f.key(kindNewFrom, "x")},
+				[]any{micros(f.clock.now()), micros(f.clock.now().Add(time.Hour)), 3600000, 16, 1, 1, 1},
+				[]Charge{PerAddress(netip.MustParseAddr("192.0.2.1"), hourly(2))})
+			used, err := verdict(scriptSave.Run(t.Context(), f.r.client, keys, append(args, "jump:k", "9999999999999999 v")...), nil)
 			if err != nil || used != 2 {
 				t.Fatalf("answer %d, %v", used, err)
 			}

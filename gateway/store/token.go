@@ -47,14 +47,21 @@ type Grant struct {
 }
 
 // Mint makes a token of 40 characters from [A-Za-z0-9] that can be redeemed
-// once within TokenLife. One round trip.
-func (s *Site) Mint(ctx context.Context, g Grant) (token string, err error) {
+// once within TokenLife. The charges are charged with it: a *RateError means
+// that one of them refuses, and that none was. One round trip.
+func (s *Site) Mint(ctx context.Context, g Grant, charges ...Charge) (token string, err error) {
 	token, record, err := s.newToken(g)
 	if err != nil {
 		return "", err
 	}
-	if err := s.r.batched.Set(ctx, s.tokenKey(token), record, tokenKept).Err(); err != nil {
-		return "", fail("mint token", err)
+	if charges = limiting(charges); len(charges) == 0 {
+		err = s.r.batched.Set(ctx, s.tokenKey(token), record, tokenKept).Err()
+	} else {
+		keys, args := s.charged([]string{s.tokenKey(token)}, []any{micros(s.r.now()), record, tokenKept.Milliseconds()}, charges)
+		_, err = verdict(scriptMint.Run(ctx, s.r.batched, keys, args...), charges)
+	}
+	if err != nil {
+		return "", failRate("mint token", err)
 	}
 	return token, nil
 }

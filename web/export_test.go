@@ -1,0 +1,4 @@
+package web
+
+// OurPaths is for tests.
+var OurPaths = ourPaths
