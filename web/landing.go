@@ -134,8 +134,8 @@ func (h *Handler) logLanding(r *http.Request, site *Site, step, outcome string, 
 	if a.Newcomer != "" {
 		attrs = append(attrs, slog.String("newcomer", printable(a.Newcomer)))
 	}
-	if a.OtherCookie != "" {
-		attrs = append(attrs, slog.String("hint", "the browser has the cookie "+printable(a.OtherCookie)+": is identity.cookie right?"))
+	if a.Hint != "" {
+		attrs = append(attrs, slog.String("hint", printable(a.Hint)))
 	}
 	if a.Err != nil {
 		attrs = append(attrs, slog.Any("error", a.Err))

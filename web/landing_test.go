@@ -195,7 +195,7 @@ func TestALandingNeverTakesASessionAway(t *testing.T) {
 		reaches         bool   // Moodle
 		outcome, target string
 	}{
-		{name: "the same account", session: adas, status: 303, after: adas, want: 303, keeps: "sticky=1 jumpgate-home", reaches: true, outcome: "same"},
+		{name: "the same account", session: adas, status: 303, after: adas, want: 303, keeps: "MoodleSession sticky=1 jumpgate-home", reaches: true, outcome: "same"},
 		{name: "a page of Moodle's that says why not", session: adas, status: 404, after: "nobodynobodynobodynobodyno", want: 404, page: "moodle says no", keeps: "sticky=1", reaches: true, outcome: "failed"},
 		{name: "a redirect to the login", session: adas, status: 303, after: "nobodynobodynobodynobodyno", want: 303, keeps: "sticky=1", reaches: true, outcome: "failed"},
 		{name: "who it is cannot be found out", session: adas, status: 303, after: down, want: 503, page: "Please log out first", reaches: true, outcome: "unsure"},
