@@ -144,6 +144,10 @@ func (l *Landings) Ask(a Arrival) string {
 	return l.Site.Path() + gateway.Moodle.LandPath() + "?" + a.landing.Query(a.Target)
 }
 
+// Probe reports whether a refused landing was an attempt to have us lead
+// somebody to a site of the attempter's.
+func (a Arrival) Probe() bool { return a.Refused && a.Rule.Probe() }
+
 func (a Arrival) refuse(rule gateway.Rule) Arrival {
 	a.Rule, a.Refused, a.Target = rule, true, gateway.Target{}
 	return a
