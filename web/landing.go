@@ -89,7 +89,7 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 	switch {
 	case errors.Is(a.Err, errStray):
 		writeProblem(w, r, stray, home, nil)
-	case outcome == sp.OutcomeUnsure:
+	case outcome == sp.OutcomeUnsure && a.Keeps():
 		writeProblem(w, r, unsure, home, landingDetails(a))
 	case a.Err != nil:
 		writeProblem(w, r, landingNotReady, home, nil)

@@ -244,6 +244,22 @@ func TestALandingNeverTakesASessionAway(t *testing.T) {
 	}
 }
 
+func TestALandingUnderAnotherCookieReplacesNobody(t *testing.T) {
+	g := newGuarded(t)
+	g.moodle = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Set-Cookie", "MoodleSessionforum="+bobs+"; path=/")
+		w.Header().Set("Location", "https://home.test/mod/x#p3")
+		w.WriteHeader(303)
+	}
+	w := g.as("nobodynobodynobodynobodyno", "GET", landHere, "", "Cookie", "MoodleSessionforum="+adas)
+	if w.Code != 503 || len(w.Header()["Set-Cookie"]) != 0 || !strings.Contains(w.Body.String(), "Not just now") {
+		t.Errorf("%d %v\n%s", w.Code, w.Header(), w.Body)
+	}
+	if log := g.log.String(); !strings.Contains(log, "outcome=unsure") || !strings.Contains(log, "MoodleSessionforum") || strings.Contains(log, bobs) {
+		t.Errorf("the log: %s", log)
+	}
+}
+
 // forgetting is a source that is told of sessions which are over.
 type forgetting struct {
 	accounts

@@ -18,7 +18,11 @@ import (
 // closely than for a jump, and anew each time, since somebody is to be replaced.
 func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy.Trust, source idp.Source) *sp.Landings {
 	if s.Issuer == config.IssuerMoodle || s.Identity.Source != config.MoodleRedis {
-		source = moodle.NewWeb(moodle.WebOptions{Upstream: s.Upstream, Site: s.Wwwroot, Cookie: s.Identity.Cookie, Incomplete: true})
+		token := string(s.Identity.Token)
+		source = moodle.NewWeb(moodle.WebOptions{
+			Upstream: s.Upstream, Site: s.Wwwroot, Cookie: s.Identity.Cookie, Incomplete: true,
+			Token: func() string { return token }, MFA: s.Identity.MFA,
+		})
 	}
 	return &sp.Landings{
 		Site: s.Wwwroot, Names: s.Aliases, Peers: s.Peers, Source: source, Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie),
