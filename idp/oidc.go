@@ -301,6 +301,8 @@ func exchangeError(err error) error {
 	switch {
 	case refused && refusal.ErrorCode == "invalid_grant":
 		return notVouched("token endpoint: %w", short(err))
+	case refused && refusal.ErrorCode == "": // a page, which may repeat what it was sent
+		return fmt.Errorf("openid provider: token endpoint: %s", refusal.Response.Status)
 	case refused || unanswered(err):
 		return fmt.Errorf("openid provider: token endpoint: %w", short(err))
 	}
