@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -58,7 +59,9 @@ func TestWhyThereIsNoConnectionIsToldInFull(t *testing.T) {
 	shut := httptest.NewServer(nil)
 	shut.Close()
 	_, refused := http.Get(shut.URL)
-	unknown := httptest.NewTLSServer(nil)
+	unknown := httptest.NewUnstartedServer(nil)
+	unknown.Config.ErrorLog = log.New(io.Discard, "", 0)
+	unknown.StartTLS()
 	defer unknown.Close()
 	_, distrusted := http.Get(unknown.URL)
 	for _, err := range []error{
