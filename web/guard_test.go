@@ -127,7 +127,7 @@ func TestWhatAHostileMoodleAnswersEndsOnAPage(t *testing.T) {
 		header http.Header
 		record string
 	}{
-		{"another site", 303, http.Header{"Location": {"https://evil.test/?token=" + guardToken}}, "https://evil.test/?token=[token]"},
+		{"another site", 303, http.Header{"Location": {"https://evil.test/?token=" + guardToken}}, "https://evil.test/?[query]"},
 		{"two Locations", 303, http.Header{"Location": {guardLand, "https://evil.test/"}}, "Location: https://evil.test/"},
 		{"another page of the peer", 303, http.Header{"Location": {strings.Replace(guardLand, "land.php", "jump.php", 1)}}, "not the landing address of https://sp.test"},
 		{"a log line of its own", 303, http.Header{"Location": {"https://evil.test/\tx\"\xe2\x80\xae level=INFO"}}, "evil.test"},
