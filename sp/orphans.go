@@ -3,6 +3,7 @@ package sp
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -16,7 +17,7 @@ type Orphan struct {
 	moodle.RemoteAccount
 	Home     gateway.Wwwroot // the peer's, or what Moodle has; zero if that is no wwwroot
 	Peer     *gateway.Peer   // nil if the home is no peer
-	Name     string          // by AccountNames; empty if there is none
+	Name     string          // by gateway.AccountNames; empty if there is none
 	Links    []moodle.LinkedLogin
 	Linked   bool // whoever the issuer calls Name is logged in to the account
 	Problems []Problem
@@ -48,7 +49,7 @@ const (
 // Orphans judges the accounts of learners of other sites, and returns them
 // ordered by home and id. If issuerID is not 0 it also judges the linked logins
 // of that issuer; an account that is linked has no problems.
-func Orphans(accounts *moodle.Accounts, peers *gateway.Allowlist, names AccountNames, issuerID int64) []Orphan {
+func Orphans(accounts *moodle.Accounts, peers *gateway.Allowlist, names gateway.AccountNames, issuerID int64) []Orphan {
 	j := judge{issuerID: issuerID, byName: map[string][]int64{}, byMail: map[string][]int64{}, localName: map[string][]int64{},
 		localMail: map[string][]int64{}, linksOf: map[int64][]moodle.LinkedLogin{}, linksTo: map[string][]moodle.LinkedLogin{}}
 	for _, l := range accounts.Local {
@@ -62,8 +63,12 @@ func Orphans(accounts *moodle.Accounts, peers *gateway.Allowlist, names AccountN
 		}
 	}
 	var orphans []Orphan
-	var homes []gateway.Wwwroot
-	known := map[gateway.Wwwroot]bool{}
+	homes := map[gateway.Wwwroot]bool{} // whether they are peers
+	for _, p := range peers.Peers() {
+		if p.Subscribes(gateway.ServiceSSOIDP) {
+			homes[p.Wwwroot] = true
+		}
+	}
 	for _, r := range accounts.Remote {
 		o := Orphan{RemoteAccount: r, Links: j.linksOf[r.ID]}
 		if o.Peer = peers.Find(r.Wwwroot); o.Peer != nil {
@@ -71,9 +76,8 @@ func Orphans(accounts *moodle.Accounts, peers *gateway.Allowlist, names AccountN
 		} else if w, err := gateway.ParseWwwroot(r.Wwwroot); err == nil {
 			o.Home = w
 		}
-		if !o.Home.IsZero() && !known[o.Home] {
-			known[o.Home] = true
-			homes = append(homes, o.Home)
+		if !o.Home.IsZero() {
+			homes[o.Home] = o.Peer != nil
 		}
 		var err error
 		if o.Name, err = names.Of(o.Home, r.Username); err != nil {
@@ -117,7 +121,8 @@ func (j *judge) judge(o *Orphan) {
 		others(o, SameName, j.byName[o.Name])
 		others(o, NameTaken, j.localName[o.Name])
 		if len(taken) > 0 {
-			o.Problems = append(o.Problems, Problem{LinkTaken, fmt.Sprintf("account %d", taken[0].UserID)})
+			by := max(0, slices.IndexFunc(taken, func(l moodle.LinkedLogin) bool { return l.UserID != o.ID }))
+			o.Problems = append(o.Problems, Problem{LinkTaken, fmt.Sprintf("account %d", taken[by].UserID)})
 		}
 	}
 	if mail := folded(o.Email); mail != "" {
@@ -147,10 +152,19 @@ func others(o *Orphan, kind ProblemKind, all []int64) {
 }
 
 // collisions returns for each home that has one another with which it shares
-// names.
-func collisions(names AccountNames, homes []gateway.Wwwroot) map[gateway.Wwwroot]gateway.Wwwroot {
+// names. Learners of homes that are no peers come no more, so for peers those do
+// not count.
+func collisions(names gateway.AccountNames, homes map[gateway.Wwwroot]bool) map[gateway.Wwwroot]gateway.Wwwroot {
+	all := slices.SortedFunc(maps.Keys(homes), func(a, b gateway.Wwwroot) int {
+		return strings.Compare(a.String(), b.String())
+	})
 	of := map[gateway.Wwwroot]gateway.Wwwroot{}
-	for _, pair := range names.Collisions(homes...) {
+	for _, pair := range names.Collisions(all...) {
+		of[pair[0]], of[pair[1]] = pair[1], pair[0]
+	}
+	maps.DeleteFunc(of, func(home, _ gateway.Wwwroot) bool { return homes[home] })
+	peers := slices.DeleteFunc(all, func(home gateway.Wwwroot) bool { return !homes[home] })
+	for _, pair := range names.Collisions(peers...) {
 		of[pair[0]], of[pair[1]] = pair[1], pair[0]
 	}
 	return of

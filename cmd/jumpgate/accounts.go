@@ -74,7 +74,7 @@ func (accountsReportCommand) Help() string {
 
 // Run prints the report.
 func (c accountsReportCommand) Run(t *terminal) error {
-	names, err := sp.ParseAccountNames(c.Name)
+	names, err := gateway.ParseAccountNames(c.Name)
 	if err != nil {
 		return &usageError{"--name: " + err.Error(), "write {username}@{idp host}, or plain"}
 	}

@@ -34,7 +34,7 @@ func (t Tables) named(query string) string {
 //
 // Of local accounts and links it takes those that have to do with a remote one:
 // the same username or mail address; or the host of a home, or the "_-" of
-// sp.AccountNames, in a name. The row of the site itself comes last, which shows
+// gateway.AccountNames, in a name. The row of the site itself comes last, which shows
 // that nothing is missing.
 func (t Tables) AccountsQuery() string { return t.named(accountsQuery) }
 
