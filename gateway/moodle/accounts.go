@@ -177,7 +177,7 @@ func (a *Accounts) add(f []string, seen map[[2]int64]bool) error {
 	}
 	id, kind := numbers["id"], f[0]
 	if id == 0 || numbers["suspended"] > 1 {
-		return errors.New("no row of Moodle's has such an id, or is so suspended")
+		return errors.New("the id is 0, or suspended is neither 0 nor 1")
 	}
 	if a.LocalHostID != 0 {
 		return errors.New("the row of the site itself has been, which is the last")
