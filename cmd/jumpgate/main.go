@@ -32,6 +32,7 @@ type commands struct {
 	Key     keyCommand     `cmd:"" help:"Show, change, import or export the MNet key of a site."`
 	MNet    mnetCommand    `cmd:"" name:"mnet" help:"Find out why a peer does not talk: look inside messages, call methods, read its log."`
 	Enrol   enrolCommand   `cmd:"" help:"Enrol learners in courses of a peer."`
+	Account accountCommand `cmd:"" name:"accounts" help:"Find the accounts that are left behind when the site's Moodle loses MNet."`
 	Config  configCommand  `cmd:"" help:"Check or print a configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
