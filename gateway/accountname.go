@@ -1,4 +1,4 @@
-package sp
+package gateway
 
 import (
 	"errors"
@@ -7,8 +7,6 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"jumpgate/gateway"
 )
 
 // AccountNames says which username learners of other homes have at a site
@@ -75,7 +73,7 @@ func (n AccountNames) String() string {
 // Of returns the name that a learner has here whom their home calls username.
 // It fails if no username of Moodle can have such a name: if it is empty, too
 // long, that of the guest account, or not text.
-func (n AccountNames) Of(home gateway.Wwwroot, username string) (string, error) {
+func (n AccountNames) Of(home Wwwroot, username string) (string, error) {
 	switch {
 	case username == "":
 		return "", errors.New("the username is empty")
@@ -97,12 +95,12 @@ func (n AccountNames) Of(home gateway.Wwwroot, username string) (string, error) 
 // Collisions returns the pairs among homes of which learners could get one name,
 // in their order: the name of either home ends in what stands for the other.
 // Homes must not be repeated.
-func (n AccountNames) Collisions(homes ...gateway.Wwwroot) [][2]gateway.Wwwroot {
-	var found [][2]gateway.Wwwroot
-	owner := map[string]gateway.Wwwroot{} // by suffix
+func (n AccountNames) Collisions(homes ...Wwwroot) [][2]Wwwroot {
+	var found [][2]Wwwroot
+	owner := map[string]Wwwroot{} // by suffix
 	for _, home := range homes {
 		if other, taken := owner[n.suffix(home)]; taken {
-			found = append(found, [2]gateway.Wwwroot{other, home})
+			found = append(found, [2]Wwwroot{other, home})
 			continue
 		}
 		owner[n.suffix(home)] = home
@@ -111,7 +109,7 @@ func (n AccountNames) Collisions(homes ...gateway.Wwwroot) [][2]gateway.Wwwroot 
 		suffix := n.suffix(home)
 		for i := 1; i < len(suffix); i++ {
 			if other, taken := owner[suffix[i:]]; taken {
-				found = append(found, [2]gateway.Wwwroot{other, home})
+				found = append(found, [2]Wwwroot{other, home})
 			}
 		}
 	}
@@ -120,7 +118,7 @@ func (n AccountNames) Collisions(homes ...gateway.Wwwroot) [][2]gateway.Wwwroot 
 
 // suffix returns what ends the names of a home's learners. The port is part of
 // it, the path is not.
-func (n AccountNames) suffix(home gateway.Wwwroot) string {
+func (n AccountNames) suffix(home Wwwroot) string {
 	if !n.host {
 		return ""
 	}

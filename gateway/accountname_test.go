@@ -1,4 +1,4 @@
-package sp_test
+package gateway_test
 
 import (
 	"regexp"
@@ -10,12 +10,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"jumpgate/gateway"
-	"jumpgate/sp"
 )
 
-func accountNames(t testing.TB, template string) sp.AccountNames {
+func accountNames(t testing.TB, template string) gateway.AccountNames {
 	t.Helper()
-	n, err := sp.ParseAccountNames(template)
+	n, err := gateway.ParseAccountNames(template)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,21 +24,21 @@ func accountNames(t testing.TB, template string) sp.AccountNames {
 func TestAccountNames(t *testing.T) {
 	const home = "https://home.example.org"
 	for _, test := range []struct{ name, template, home, username, want string }{
-		{"a username and the host of its home", sp.DefaultNames, home, "ada", "ada@home.example.org"},
-		{"the path of a home is no part of it", sp.DefaultNames, home + "/moodle", "ada", "ada@home.example.org"},
-		{"its port is", sp.DefaultNames, "http://localhost:8081", "ada", "ada@localhost_-3a-8081"},
-		{"an IPv6 address", sp.DefaultNames, "http://[::1]", "ada", "ada@_-5b-_-3a-_-3a-1_-5d-"},
-		{"what Moodle allows stays", sp.DefaultNames, home, "a.d_a-9@x.test", "a.d_a-9@x.test@home.example.org"},
-		{"a letter with a mark", sp.DefaultNames, home, "müller", "m_-fc-ller@home.example.org"},
-		{"the same letter with the mark on its own", sp.DefaultNames, home, "mu\u0308ller", "mu_-308-ller@home.example.org"},
-		{"another alphabet", sp.DefaultNames, home, "яна", "_-44f-_-43d-_-430-@home.example.org"},
-		{"a blank", sp.DefaultNames, home, "ada king", "ada_-20-king@home.example.org"},
-		{"a capital letter", sp.DefaultNames, home, "Ada", "_-41-da@home.example.org"},
-		{"what looks like a number", sp.DefaultNames, home, "m_-fc-ller", "m_-5f--fc-ller@home.example.org"},
-		{"an underscore before a number", sp.DefaultNames, home, "_ü_", "__-fc-_@home.example.org"},
+		{"a username and the host of its home", gateway.DefaultNames, home, "ada", "ada@home.example.org"},
+		{"the path of a home is no part of it", gateway.DefaultNames, home + "/moodle", "ada", "ada@home.example.org"},
+		{"its port is", gateway.DefaultNames, "http://localhost:8081", "ada", "ada@localhost_-3a-8081"},
+		{"an IPv6 address", gateway.DefaultNames, "http://[::1]", "ada", "ada@_-5b-_-3a-_-3a-1_-5d-"},
+		{"what Moodle allows stays", gateway.DefaultNames, home, "a.d_a-9@x.test", "a.d_a-9@x.test@home.example.org"},
+		{"a letter with a mark", gateway.DefaultNames, home, "müller", "m_-fc-ller@home.example.org"},
+		{"the same letter with the mark on its own", gateway.DefaultNames, home, "mu\u0308ller", "mu_-308-ller@home.example.org"},
+		{"another alphabet", gateway.DefaultNames, home, "яна", "_-44f-_-43d-_-430-@home.example.org"},
+		{"a blank", gateway.DefaultNames, home, "ada king", "ada_-20-king@home.example.org"},
+		{"a capital letter", gateway.DefaultNames, home, "Ada", "_-41-da@home.example.org"},
+		{"what looks like a number", gateway.DefaultNames, home, "m_-fc-ller", "m_-5f--fc-ller@home.example.org"},
+		{"an underscore before a number", gateway.DefaultNames, home, "_ü_", "__-fc-_@home.example.org"},
 		{"another template", "{username}.{idp host}.mnet", home, "ada", "ada.home.example.org.mnet"},
-		{"plain", sp.PlainNames, home, "ada", "ada"},
-		{"plain, with what Moodle does not allow", sp.PlainNames, home, "müller", "m_-fc-ller"},
+		{"plain", gateway.PlainNames, home, "ada", "ada"},
+		{"plain, with what Moodle does not allow", gateway.PlainNames, home, "müller", "m_-fc-ller"},
 	} {
 		w, err := gateway.ParseWwwroot(test.home)
 		if err != nil {
@@ -58,21 +57,21 @@ func TestAccountNames(t *testing.T) {
 func TestAccountNamesRefuse(t *testing.T) {
 	home := wwwroot(t, "https://home.example.org")
 	for _, test := range []struct{ name, template, username, want string }{
-		{"nobody", sp.DefaultNames, "", "the username is empty"},
-		{"no UTF-8", sp.DefaultNames, "a\xff", "the username is not text"},
-		{"a line", sp.DefaultNames, "a\nb", "the username is not text"},
-		{"what Moodle's column does not hold", sp.DefaultNames, strings.Repeat("a", 84), "the name would be longer than 100 characters"},
-		{"what is too long when it is written", sp.DefaultNames, strings.Repeat("ü", 20), "the name would be longer than 100 characters"},
-		{"the guest", sp.PlainNames, "guest", "the name would be that of Moodle's guest account"},
+		{"nobody", gateway.DefaultNames, "", "the username is empty"},
+		{"no UTF-8", gateway.DefaultNames, "a\xff", "the username is not text"},
+		{"a line", gateway.DefaultNames, "a\nb", "the username is not text"},
+		{"what Moodle's column does not hold", gateway.DefaultNames, strings.Repeat("a", 84), "the name would be longer than 100 characters"},
+		{"what is too long when it is written", gateway.DefaultNames, strings.Repeat("ü", 20), "the name would be longer than 100 characters"},
+		{"the guest", gateway.PlainNames, "guest", "the name would be that of Moodle's guest account"},
 	} {
 		if got, err := accountNames(t, test.template).Of(home, test.username); err == nil || err.Error() != test.want {
 			t.Errorf("%s: %q, %v", test.name, got, err)
 		}
 	}
-	if _, err := accountNames(t, sp.DefaultNames).Of(home, strings.Repeat("a", 83)); err != nil {
+	if _, err := accountNames(t, gateway.DefaultNames).Of(home, strings.Repeat("a", 83)); err != nil {
 		t.Errorf("a name of 100 characters: %v", err)
 	}
-	if _, err := accountNames(t, sp.PlainNames).Of(gateway.Wwwroot{}, "ada"); err == nil {
+	if _, err := accountNames(t, gateway.PlainNames).Of(gateway.Wwwroot{}, "ada"); err == nil {
 		t.Error("a learner of no home has a name")
 	}
 }
@@ -82,7 +81,7 @@ func TestParseAccountNamesRefuses(t *testing.T) {
 		"", "ada", "Plain", "{username}", "{idp host}", "{idp host}-{username}", "x{username}@{idp host}", "{username}{username}@{idp host}",
 		"{username}@{idp host}{idp host}", "{username}+{idp host}", "{username}@{idp host} ", "{username}@{idphost}", "{username}@{idp host}'", "{username}@{idp host}Ü", "{Username}@{idp host}",
 	} {
-		if n, err := sp.ParseAccountNames(template); err == nil {
+		if n, err := gateway.ParseAccountNames(template); err == nil {
 			t.Errorf("%q was taken for %q", template, n)
 		}
 	}
@@ -95,11 +94,11 @@ func TestAccountNamesCollide(t *testing.T) {
 		homes          []string
 		want           []string
 	}{
-		{"different hosts", sp.DefaultNames, []string{a, b, "https://x.a.test", "https://a.test:8443"}, nil},
-		{"two sites of one host", sp.DefaultNames, []string{a + "/x", b, a + "/y"}, []string{a + "/x " + a + "/y"}},
-		{"two schemes of one host", sp.DefaultNames, []string{a, "http://a.test"}, []string{a + " http://a.test"}},
-		{"one home by its username", sp.PlainNames, []string{a}, nil},
-		{"two homes by their usernames", sp.PlainNames, []string{a, b}, []string{a + " " + b}},
+		{"different hosts", gateway.DefaultNames, []string{a, b, "https://x.a.test", "https://a.test:8443"}, nil},
+		{"two sites of one host", gateway.DefaultNames, []string{a + "/x", b, a + "/y"}, []string{a + "/x " + a + "/y"}},
+		{"two schemes of one host", gateway.DefaultNames, []string{a, "http://a.test"}, []string{a + " http://a.test"}},
+		{"one home by its username", gateway.PlainNames, []string{a}, nil},
+		{"two homes by their usernames", gateway.PlainNames, []string{a, b}, []string{a + " " + b}},
 		{"a host that is the end of another", "{username}.{idp host}", []string{"https://x.a.test", a, b}, []string{a + " https://x.a.test"}},
 		{"a separator that hosts do not have", "{username}@{idp host}.mnet", []string{"https://x.a.test", a}, nil},
 	} {
@@ -123,13 +122,13 @@ var number = regexp.MustCompile(`_-([0-9a-f]+)-`)
 // FuzzAccountNames looks for two learners with one name, for a name that Moodle
 // refuses, and for one that cannot be read back.
 func FuzzAccountNames(f *testing.F) {
-	for _, template := range []string{sp.DefaultNames, sp.PlainNames, "{username}.{idp host}", "{username}_{idp host}", "{username}_-{idp host}-", "{username}{idp host}"} {
+	for _, template := range []string{gateway.DefaultNames, gateway.PlainNames, "{username}.{idp host}", "{username}_{idp host}", "{username}_-{idp host}-", "{username}{idp host}"} {
 		f.Add(template, "https://a.test", "x", "https://x.a.test", "x.a.test")
 		f.Add(template, "http://localhost:80", "müller", "http://localhost:81", "m_-fc-ller")
 		f.Add(template, "http://localhost_-x", "_", "http://localhost_", "-_-5f--")
 	}
 	f.Fuzz(func(t *testing.T, template, homeA, userA, homeB, userB string) {
-		n, err := sp.ParseAccountNames(template)
+		n, err := gateway.ParseAccountNames(template)
 		a, errA := gateway.ParseWwwroot(homeA)
 		b, errB := gateway.ParseWwwroot(homeB)
 		if err != nil || errA != nil || errB != nil {
@@ -163,7 +162,7 @@ func FuzzAccountNames(f *testing.F) {
 }
 
 // mustOf returns the name of a learner who must have one.
-func mustOf(t *testing.T, n sp.AccountNames, home gateway.Wwwroot, username string) string {
+func mustOf(t *testing.T, n gateway.AccountNames, home gateway.Wwwroot, username string) string {
 	t.Helper()
 	name, err := n.Of(home, username)
 	if err != nil {
