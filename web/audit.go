@@ -90,15 +90,16 @@ func emitted(a idp.Answer) (url, token string) {
 }
 
 // landingEvent returns what the trail keeps of a landing. Its user is who was
-// logged in and, where that changes with the learner's consent, who is from now
-// on; of whom a landing is otherwise, the home's trail says under the same token.
+// logged in and, where that changes with the learner's consent or is known
+// because we log them in, who is from now on; of whom a landing is otherwise, the
+// home's trail says under the same token.
 func (h *Handler) landingEvent(r *http.Request, site *Site, step, outcome string, a sp.Arrival, start time.Time) audit.Event {
 	e := audit.Event{
 		Kind: audit.KindLanding, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(), Step: step,
 		User: a.Username, Target: printable(a.Wantsurl), Decision: audit.Allow, Rule: string(a.Rule), Outcome: outcome, URL: a.Location,
 		Latency: time.Since(start).Microseconds(), Origin: string(a.Origin),
 	}
-	if outcome == sp.OutcomeSwitched {
+	if outcome == sp.OutcomeSwitched || outcome == sp.OutcomeLanded && a.Newcomer != "" {
 		e.User = a.Newcomer
 	}
 	if a.Home != nil {
@@ -118,6 +119,9 @@ func (h *Handler) landingEvent(r *http.Request, site *Site, step, outcome string
 		e.Decision = audit.Refuse
 	case a.Question != nil:
 		e.Decision = audit.Ask
+	}
+	if a.Cause != nil {
+		e.Detail = printable(a.Cause.Error())
 	}
 	return e
 }

@@ -42,8 +42,11 @@ type site struct {
 	gzip    bool
 	timeout time.Duration
 	mfaCode string
-	mux     *http.ServeMux
-	mnet    *mnetSite // nil for a site without MNet
+	token   string // of web services
+
+	shibboleth bool // auth_shibboleth is enabled and set up
+	mux        *http.ServeMux
+	mnet       *mnetSite // nil for a site without MNet
 	endpoint
 
 	seed  maphash.Seed
