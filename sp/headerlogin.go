@@ -105,7 +105,8 @@ func (p present) isAccount(account gateway.User) bool {
 
 // enter logs an account in. Of the new session the browser learns only when it is
 // certain that it is that account's: whatever else Moodle has made of the headers
-// is logged out.
+// is logged out. A login that lacks something, such as a second factor, is the
+// account's all the same, and Moodle's own affair.
 func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arrival {
 	ctx := r.Context()
 	login, err := l.Header.Moodle.HeaderLogin(ctx, l.browser(r, ""), account)
@@ -120,13 +121,21 @@ func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arriv
 		a.Outcome, a.Err = "", err
 		return a
 	}
-	now := present{login.Session, who}
-	if !now.isAccount(account) || who.Guest || who.User.Suspended || who.User.Deleted || who.PasswordDue {
-		err = fmt.Errorf("moodle has logged in user %d %q (%s)", who.User.ID, who.User.Username, who.User.Auth)
-		return l.turnAway(a, refusal{gateway.RuleAccountRefused, errors.Join(err, l.expel(r, now))})
+	if now := (present{login.Session, who}); !now.isAccount(account) || who.User.Suspended || who.User.Deleted {
+		return l.turnAway(a, refusal{gateway.RuleAccountRefused, errors.Join(now.other(), l.expel(r, now))})
 	}
 	a.Location, a.Cookies = a.Target.URL(), login.Cookies
 	return a
+}
+
+// other says why a session that Moodle has begun is not the one that was meant.
+func (p present) other() error {
+	u := p.who.User
+	if u.Username == "" && (p.who.Pending() || u.ID == 0) {
+		return errors.New("moodle does not say whose the session is that it has begun: if learners have to agree to a policy or to fill in " +
+			"their profile first, give landing.token_file or use the identity source moodle-redis, which a second factor needs as well")
+	}
+	return fmt.Errorf("moodle has logged in user %d %q (auth %s, suspended %t)", u.ID, u.Username, u.Auth, u.Suspended)
 }
 
 // expel ends a session that nobody may have, also if the browser has gone.

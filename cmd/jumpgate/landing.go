@@ -15,14 +15,15 @@ import (
 	"jumpgate/sp"
 )
 
-// landings returns what watches over who lands at a site. source knows whose a
-// Moodle session is; where there is none, as with accounts at an OpenID
-// provider and in guard mode, Moodle's own pages say so.
+// landings returns what watches over who lands at a site. Whose a session is,
+// Moodle's Redis says through source, or else Moodle's own pages: asked more
+// closely than for a jump, and anew each time, since somebody is to be replaced.
 func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy.Trust, source idp.Source) *sp.Landings {
-	if source == nil {
-		token := string(s.Landing.Token)
+	if s.Issuer == config.IssuerMoodle || s.Identity.Source != config.MoodleRedis {
+		token := string(cmp.Or(s.Identity.Token, s.Landing.Token))
 		source = moodle.NewWeb(moodle.WebOptions{
-			Upstream: s.Upstream, Site: s.Wwwroot, Cookie: s.Identity.Cookie, Token: func() string { return token },
+			Upstream: s.Upstream, Site: s.Wwwroot, Cookie: s.Identity.Cookie, Incomplete: true,
+			Token: func() string { return token }, MFA: s.Identity.MFA,
 		})
 	}
 	return &sp.Landings{

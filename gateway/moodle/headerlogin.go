@@ -79,6 +79,8 @@ func (w *Web) headerLogin(ctx context.Context, b Browser, u gateway.User) (Heade
 	switch {
 	case status == http.StatusSeeOther && set && session != "":
 		return HeaderLogin{session, header["Set-Cookie"]}, nil
+	case status == http.StatusSeeOther:
+		return HeaderLogin{}, fmt.Errorf("%w: it sets no cookie %s, which identity.cookie says is that of its sessions", ErrLoginRefused, w.o.Cookie)
 	case status >= 300 && status < 500:
 		return HeaderLogin{}, fmt.Errorf("%w: status %d%s", ErrLoginRefused, status, shibbolethError(body))
 	}
