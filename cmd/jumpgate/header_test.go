@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/moodletest"
@@ -560,4 +562,33 @@ func (h *headerForum) send(request string) string {
 		return ""
 	}
 	return fmt.Sprint(res.Status, res.Header) + string(body)
+}
+
+// TestALearnerLandsByHeaderInABrowser shows that a browser keeps the cookie and the
+// fragment, and lets the page that asks lead to us and to the home.
+func TestALearnerLandsByHeaderInABrowser(t *testing.T) {
+	ctx := browser(t, chromedp.UserAgent("Mozilla/5.0 (visitor)"))
+	h := newHeaderForum(t, headerSetting{landing: "{by: header, token_file: token}", token: webToken, home: ", auto_add_remote_users: ask"})
+	press := func(answer string) chromedp.Action[chromedp.Void] {
+		return chromedp.Click(chromedp.CSS(`button[value="` + answer + `"]`))
+	}
+	err := chromedp.Do(ctx, chromedp.Navigate(h.landing(0, "ada")), press("stay"), chromedp.WaitNotPresent(chromedp.CSS("button")))
+	at, locationErr := chromedp.Run(ctx, chromedp.Location())
+	if err != nil || locationErr != nil || at != h.homes[0]+"/" {
+		t.Errorf("who wants no account is at %s, %v, %v", at, err, locationErr)
+	}
+	for _, visit := range []struct {
+		name, link string
+		answers    []chromedp.Action[chromedp.Void]
+		want       string
+	}{
+		{"who wants one", h.landing(0, "ada"), []chromedp.Action[chromedp.Void]{press("switch")}, h.account(0, "ada")},
+		{"who has one", h.landing(0, "ada"), nil, h.account(0, "ada")},
+		{"who changes", h.landing(1, "bob"), []chromedp.Action[chromedp.Void]{press("switch")}, h.account(1, "bob")},
+	} {
+		at, text := arrive(t, ctx, "p3", append([]chromedp.Action[chromedp.Void]{chromedp.Navigate(visit.link)}, visit.answers...)...)
+		if at != h.forum+moodletest.SampleDeepLink || !strings.Contains(text, "Logged in as "+visit.want) {
+			t.Errorf("%s: at %s the page says\n%s", visit.name, at, text)
+		}
+	}
 }
