@@ -287,7 +287,7 @@ func TestNobodyTakesOverAnAccount(t *testing.T) {
 			u.Admin = true
 			return u
 		}, true},
-		{"of an administrator, by a plain name", "{by: header, names: plain}", func(string) moodletest.User {
+		{"of an administrator, by a plain name", "{by: header, name: plain}", func(string) moodletest.User {
 			u := local("ada", "manual", sample.Email)
 			u.Admin = true
 			return u

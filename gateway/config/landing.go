@@ -1,8 +1,6 @@
 package config
 
-import (
-	"jumpgate/gateway"
-)
+import "jumpgate/gateway"
 
 // Landing says how learners of peers are logged in at a site.
 type Landing struct {
@@ -28,7 +26,7 @@ const (
 
 type landingDoc struct {
 	By        string `yaml:"by"`
-	Names     string `yaml:"names,omitempty"`
+	Names     string `yaml:"name,omitempty"`
 	TokenFile string `yaml:"token_file,omitempty"`
 	TokenEnv  string `yaml:"token_env,omitempty"`
 }
@@ -51,10 +49,10 @@ func (o object) landing(issuer string) Landing {
 		o, key = o.sub(key, fieldsOf[landingDoc]()), "by"
 	}
 	l := Landing{By: o.choice(key, LandingMoodle, LandingMoodle, LandingHeader)}
-	names := o.text("names", gateway.DefaultNames)
+	names := o.text("name", gateway.DefaultNames)
 	l.Token, l.TokenFile, l.TokenEnv = o.secret("token_file", "token_env")
 	if l.By == LandingMoodle {
-		for _, key := range []string{"names", "token_file", "token_env"} {
+		for _, key := range []string{"name", "token_file", "token_env"} {
 			if o.has(key) {
 				o.warnf(o.place(key), "%q does nothing with landing: %s: Moodle itself logs learners in", key, l.By)
 			}
@@ -67,7 +65,7 @@ func (o object) landing(issuer string) Landing {
 	}
 	var err error
 	if l.Names, err = gateway.ParseAccountNames(names); err != nil {
-		o.errorf(o.place("names"), "write "+gateway.DefaultNames+", in quotes; or, for exactly one home, "+gateway.PlainNames, "the names of accounts: %s", err)
+		o.errorf(o.place("name"), "write "+gateway.DefaultNames+", in quotes; or, for exactly one home, "+gateway.PlainNames, "the names of accounts: %s", err)
 	}
 	return l
 }
@@ -105,6 +103,9 @@ func (s *Site) checkLanding(o object) {
 	}
 	if len(homes) == 0 {
 		o.warnf(o.place("landing"), "landing: %s lets nobody land: no peer has subscribe: [%s]", s.Landing.By, gateway.ServiceSSOIDP)
+	}
+	if s.Identity.MFA && s.Identity.Source == MoodleWeb {
+		o.warnf(o.place("landing"), "landing: %s with mfa needs the identity source %s: Moodle's pages do not say whose a session is that waits for a factor", s.Landing.By, MoodleRedis)
 	}
 	for _, pair := range s.Landing.Names.Collisions(homes...) {
 		hint := "use one gateway and one Moodle for each, or names that tell them apart: " + gateway.DefaultNames
