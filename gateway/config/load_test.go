@@ -340,7 +340,7 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			[]string{`jumpgate.yaml:5:86: "mfa" is about Moodle's own logins: with the identity source oidc the provider asks for second factors`}},
 		{"an account that nobody looks up", minimal + "    landing: {by: moodle, name: plain, token_env: PATH}\n    peers: [{wwwroot: 'https://sp.example.org', auto_add_remote_users: ask, import: []}]\n",
 			[]string{
-				`jumpgate.yaml:5:34: "name" does nothing with landing: moodle: Moodle itself logs learners in`,
+				`jumpgate.yaml:5:33: "name" does nothing with landing: moodle: Moodle itself logs learners in`,
 				`jumpgate.yaml:5:51: "token_env" does nothing with landing: moodle: Moodle itself logs learners in`,
 				`jumpgate.yaml:6:72: "auto_add_remote_users" does nothing with landing: moodle: Moodle itself decides`,
 				`jumpgate.yaml:6:85: "import" does nothing with landing: moodle: Moodle itself decides`,
