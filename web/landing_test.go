@@ -65,7 +65,7 @@ func (g *guarded) as(session, method, target, body string, headers ...string) *h
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	g.seen = ""
+	g.see("")
 	w := httptest.NewRecorder()
 	g.ServeHTTP(w, r)
 	return w

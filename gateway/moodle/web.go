@@ -215,9 +215,9 @@ func (w *Web) actFor(req *http.Request, b Browser) {
 func (w *Web) do(req *http.Request) (int, http.Header, []byte, error) {
 	resp, err := w.o.Transport.RoundTrip(req) // an http.Client's errors quote the URL, and that the sesskey
 	if err != nil {
-		return 0, nil, nil, err
+		return 0, nil, nil, gateway.Unquoted(err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return resp.StatusCode, resp.Header, body, err
+	return resp.StatusCode, resp.Header, body, gateway.Unquoted(err)
 }
