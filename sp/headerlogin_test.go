@@ -344,6 +344,11 @@ func TestWhoWantsNoAccountGoesHome(t *testing.T) {
 	if a := f.Switch(httptest.NewRecorder(), answer(q, bobs, "switch")); !a.Refused || a.Rule != gateway.RuleConfirmOver {
 		t.Errorf("somebody has logged in since: %+v", a)
 	}
+	f.Peers.Peers()[0].Subscribe = nil
+	if a := f.Switch(httptest.NewRecorder(), answer(q, "", "switch")); !a.Refused || a.Rule != gateway.RuleHomeGrant {
+		t.Errorf("the home is none any more: %+v", a)
+	}
+	f.Peers.Peers()[0].Subscribe = []string{"sso_idp"}
 	if a := f.Switch(httptest.NewRecorder(), answer(q, "", "stay")); a.Outcome != sp.OutcomeStayed || a.Location != "https://home.test/" || a.Cookies != nil || len(m.told) != 0 {
 		t.Errorf("%+v", a)
 	}

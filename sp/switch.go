@@ -130,8 +130,11 @@ func (l *Landings) decided(r *http.Request, here present, t ticket, answer strin
 		Username: here.who.User.Username, Newcomer: t.Username,
 		landing: landing, present: here,
 	}
-	if !d.Allow {
+	switch {
+	case !d.Allow:
 		return a.refuse(d.Rule)
+	case t.Account != nil && !d.Peer.Subscribes(gateway.ServiceSSOIDP):
+		return a.refuse(gateway.RuleHomeGrant)
 	}
 	replayed, err := l.Once.Replayed(r.Context(), sha256.Sum256([]byte("jumpgate landing\x00"+t.ID)))
 	switch {

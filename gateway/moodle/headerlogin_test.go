@@ -99,7 +99,9 @@ func TestHeaderLoginFails(t *testing.T) {
 }
 
 func TestWhoHasAnAccount(t *testing.T) {
-	record := func(username, auth string) string { return `{"id":7,"username":"` + username + `","auth":"` + auth + `"}` }
+	record := func(username, auth string) string {
+		return `{"id":7,"username":"` + username + `","auth":"` + auth + `"}`
+	}
 	for _, test := range []struct {
 		name, answer string
 		want, fails  bool

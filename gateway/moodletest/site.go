@@ -42,12 +42,12 @@ type site struct {
 	gzip    bool
 	timeout time.Duration
 	mfaCode string
-	token   string // of web services
-
-	shibboleth bool // auth_shibboleth is enabled and set up
-	mux        *http.ServeMux
-	mnet       *mnetSite // nil for a site without MNet
+	mux     *http.ServeMux
+	mnet    *mnetSite // nil for a site without MNet
 	endpoint
+
+	token      string // of web services
+	shibboleth bool   // auth_shibboleth is enabled and set up
 
 	seed  maphash.Seed
 	locks [64]sync.Mutex // Moodle lets one request at a time have a session
