@@ -40,6 +40,7 @@ type Landings struct {
 	Seal   gateway.Secrets
 	Client func(r *http.Request) netip.Addr // the browser's address
 	Now    func() time.Time
+	Header *HeaderLogins // nil if Moodle itself has MNet
 }
 
 // What becomes of a landing, besides that it is refused.
@@ -48,7 +49,8 @@ const (
 	OutcomeLanded   = "landed"   // nobody was logged in, and now somebody is
 	OutcomeFailed   = "failed"   // Moodle logs nobody in
 	OutcomeSame     = "same"     // the learner was logged in with that account already
-	OutcomeAsked    = "asked"    // the account is another: the learner decides
+	OutcomeUsed     = "used"     // the token was used before, and a learner of ours is logged in: to the page
+	OutcomeAsked    = "asked"    // the account is another, or new: the learner decides
 	OutcomeUnsure   = "unsure"   // whose it is cannot be found out, or not be kept
 	OutcomeSwitched = "switched" // the learner wants the new account
 	OutcomeStayed   = "stayed"   // and does not
@@ -64,6 +66,9 @@ type Arrival struct {
 	Origin   gateway.Origin // of the click
 	Outcome  string         // one of the constants; empty if refused, and before Moodle has answered
 	Err      error          // Redis or Moodle could not be asked
+	Cause    error          // why Rule refused, for administrators
+	After    time.Duration  // until it is worth while to come again; zero if not known
+	Again    string         // the link at the home by which to come again; empty for none
 
 	Token    string // as it came: for its hash alone
 	Username string // of who is logged in

@@ -26,16 +26,19 @@ const (
 )
 
 // Question is put to a learner who is logged in and follows a landing address
-// of another account.
+// of another account, or who has none here yet.
 type Question struct {
 	Ticket   string // answers it, once, in this session
 	Present  string // name of who is logged in, "" if not known
 	Newcomer string // name of the other one
+	Creates  bool   // the other one does not exist yet
+	LoggedIn bool   // somebody is
 	Form     string // the origin besides our own to which an answer may lead, or ""
 }
 
-// ticket is a login that waits for its learner to say yes. It is sealed: who
-// can read Cookies is logged in.
+// ticket is a login that waits for its learner to say yes: one that has taken
+// place, of which the Cookies are missing, or of an Account. It is sealed: who can
+// read Cookies is logged in.
 type ticket struct {
 	ID       string          `json:"id"`
 	Home     gateway.Wwwroot `json:"home"`
@@ -43,7 +46,8 @@ type ticket struct {
 	Username string          `json:"username"`
 	Wantsurl string          `json:"wantsurl"`
 	Remote   bool            `json:"remote,omitempty"`
-	Cookies  []string        `json:"cookies"`
+	Cookies  []string        `json:"cookies,omitempty"`
+	Account  *gateway.User   `json:"account,omitempty"`
 	Expires  time.Time       `json:"expires"`
 }
 
@@ -58,20 +62,32 @@ func (l *Landings) ask(a Arrival, newcomer present, cookies []string) Arrival {
 		a.Err = fmt.Errorf("the landing sets %d bytes of cookies, more than a ticket holds", size)
 		return a
 	}
+	return l.question(a, newcomer.who.User, ticket{Cookies: cookies})
+}
+
+// askAccount asks the learner before an account is logged in, or created.
+func (l *Landings) askAccount(a Arrival, account gateway.User, creates bool) Arrival {
+	a = l.question(a, account, ticket{Account: &account})
+	if a.Question != nil {
+		a.Question.Creates = creates
+	}
+	return a
+}
+
+// question makes the page that asks about a ticket of which the login is known.
+func (l *Landings) question(a Arrival, newcomer gateway.User, t ticket) Arrival {
+	t.ID, t.Home, t.Token, t.Username = rand.Text(), a.Home.Wwwroot, a.Token, newcomer.Username
+	t.Wantsurl, t.Remote, t.Expires = a.Wantsurl, a.landing.Remote, l.Now().Add(switchLife)
 	var text []byte
-	text, a.Err = json.Marshal(ticket{
-		ID: rand.Text(), Home: a.Home.Wwwroot, Token: a.Token, Username: newcomer.who.User.Username,
-		Wantsurl: a.Wantsurl, Remote: a.landing.Remote, Cookies: cookies, Expires: l.Now().Add(switchLife),
-	})
-	if a.Err != nil {
+	if text, a.Err = json.Marshal(t); a.Err != nil {
 		return a
 	}
 	a.Outcome = OutcomeAsked
 	a.Question = &Question{
 		Ticket:  l.Seal.Seal(string(text), l.asked(a.present)),
-		Present: fullName(a.present.who.User), Newcomer: fullName(newcomer.who.User),
+		Present: fullName(a.present.who.User), Newcomer: fullName(newcomer), LoggedIn: a.present.loggedIn(),
 	}
-	if a.landing.Remote {
+	if a.landing.Remote || !a.Question.LoggedIn {
 		a.Question.Form = a.Home.Wwwroot.Origin()
 	}
 	return a
@@ -98,7 +114,8 @@ func (l *Landings) Switch(w http.ResponseWriter, r *http.Request) Arrival {
 	}
 	var t ticket
 	text, err := l.Seal.Open(r.PostForm["landing"][0], l.asked(here))
-	if !here.loggedIn() || err != nil || json.Unmarshal([]byte(text), &t) != nil || !l.Now().Before(t.Expires) {
+	if err != nil || json.Unmarshal([]byte(text), &t) != nil || !l.Now().Before(t.Expires) ||
+		!here.loggedIn() && t.Account == nil || t.Account != nil && l.Header == nil {
 		return Arrival{}.refuse(gateway.RuleConfirmOver)
 	}
 	return l.decided(r, here, t, r.PostForm["answer"][0])
@@ -106,13 +123,18 @@ func (l *Landings) Switch(w http.ResponseWriter, r *http.Request) Arrival {
 
 // decided carries out what a learner has decided. The home may be none any more.
 func (l *Landings) decided(r *http.Request, here present, t ticket, answer string) Arrival {
-	d := l.decide(gateway.Landing{IDP: t.Home.String(), Wantsurl: t.Wantsurl, Remote: t.Remote})
+	landing := gateway.Landing{IDP: t.Home.String(), Wantsurl: t.Wantsurl, Remote: t.Remote}
+	d := l.decide(landing)
 	a := Arrival{
 		Rule: d.Rule, Home: d.Peer, Target: d.Target, Wantsurl: t.Wantsurl, Token: t.Token,
 		Username: here.who.User.Username, Newcomer: t.Username,
+		landing: landing, present: here,
 	}
-	if !d.Allow {
+	switch {
+	case !d.Allow:
 		return a.refuse(d.Rule)
+	case t.Account != nil && !d.Peer.Subscribes(gateway.ServiceSSOIDP):
+		return a.refuse(gateway.RuleHomeGrant)
 	}
 	replayed, err := l.Once.Replayed(r.Context(), sha256.Sum256([]byte("jumpgate landing\x00"+t.ID)))
 	switch {
@@ -120,8 +142,15 @@ func (l *Landings) decided(r *http.Request, here present, t ticket, answer strin
 		a.Err = err
 	case replayed, answer != "switch" && answer != "stay":
 		return a.refuse(gateway.RuleConfirmOver)
+	case answer == "switch" && t.Account != nil:
+		if a.Outcome = OutcomeSwitched; !here.loggedIn() {
+			a.Outcome = OutcomeLanded
+		}
+		return l.enter(r, a, *t.Account)
 	case answer == "switch":
 		a.Outcome, a.Location, a.Cookies = OutcomeSwitched, d.Target.URL(), t.Cookies
+	case !here.loggedIn():
+		a.Outcome, a.Location = OutcomeStayed, d.Peer.Wwwroot.String()+"/"
 	case t.Remote: // the page is the home's, for who has an account there
 		a.Outcome, a.Location = OutcomeStayed, l.Site.String()+"/"
 	default:

@@ -90,8 +90,9 @@ func emitted(a idp.Answer) (url, token string) {
 }
 
 // landingEvent returns what the trail keeps of a landing. Its user is who was
-// logged in and, where that changes with the learner's consent, who is from now
-// on; of whom a landing is otherwise, the home's trail says under the same token.
+// logged in and, where that changes with the learner's consent or is known
+// because we log them in, who is from now on; of whom a landing is otherwise, the
+// home's trail says under the same token.
 func (h *Handler) landingEvent(r *http.Request, site *Site, step, outcome string, a sp.Arrival, start time.Time) audit.Event {
 	e := audit.Event{
 		Kind: audit.KindLanding, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(), Step: step,
@@ -101,7 +102,7 @@ func (h *Handler) landingEvent(r *http.Request, site *Site, step, outcome string
 	if a.Probe() {
 		e.Kind = audit.KindProbe
 	}
-	if outcome == sp.OutcomeSwitched {
+	if outcome == sp.OutcomeSwitched || outcome == sp.OutcomeLanded && a.Newcomer != "" {
 		e.User = a.Newcomer
 	}
 	if a.Home != nil {
@@ -121,6 +122,9 @@ func (h *Handler) landingEvent(r *http.Request, site *Site, step, outcome string
 		e.Decision = audit.Refuse
 	case a.Question != nil:
 		e.Decision = audit.Ask
+	}
+	if a.Cause != nil {
+		e.Detail = printable(a.Cause.Error())
 	}
 	return e
 }

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"html/template"
 	"log/slog"
+	"math"
 	"net/http"
+	"strconv"
 	"time"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/proxy"
 	"jumpgate/sp"
 )
 
@@ -19,14 +22,18 @@ var landingHTML string
 
 var landingTemplate = template.Must(template.New("landing").Parse(landingHTML))
 
-// land lets Moodle log those in who come from a home, and asks them first if
-// that would replace another account.
+// land logs those in who come from a home, or lets Moodle do it, and asks them
+// first if that would replace another account.
 func (h *Handler) land(site *Site) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		a := site.Landings.Arrive(r)
 		if a.Final() {
 			h.arrived(w, r, site, "land", a, start)
+			return
+		}
+		if site.Landings.Header != nil {
+			h.arrived(w, r, site, "land", site.Landings.LogIn(r, a), start)
 			return
 		}
 		out := asking(r, site.Landings.Ask(a))
@@ -94,13 +101,13 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 	case a.Err != nil:
 		writeProblem(w, r, landingNotReady, home, nil)
 	case a.Refused:
-		writeProblem(w, r, landingProblemOf(a.Rule), home, landingDetails(a))
+		h.turnedAway(w, r, site, a)
 	case a.Question != nil:
 		writeQuestion(w, r, site.Wwwroot, a)
 	case a.Location != "":
-		if outcome == sp.OutcomeSwitched {
+		if outcome == sp.OutcomeLanded || outcome == sp.OutcomeSame || outcome == sp.OutcomeSwitched {
 			// It means to others what it would if Moodle had answered.
-			answer := &http.Response{StatusCode: http.StatusSeeOther, Header: http.Header{"Set-Cookie": a.Cookies}}
+			answer := &http.Response{StatusCode: http.StatusSeeOther, Header: http.Header{"Set-Cookie": proxy.WithoutOurSetCookies(a.Cookies)}}
 			site.Homes.Remember(answer.Header, a.Home)
 			site.watch(w, r, answer)
 			w.Header()["Set-Cookie"] = answer.Header["Set-Cookie"]
@@ -115,10 +122,26 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 	return passes
 }
 
+// turnedAway tells a learner that they do not land. Where it is we who log in, the
+// way back leads home.
+func (h *Handler) turnedAway(w http.ResponseWriter, r *http.Request, site *Site, a sp.Arrival) {
+	again, home := "", site.Wwwroot.String()
+	if site.Landings.Header != nil && a.Home != nil && site.Peers.Covers(a.Home.Wwwroot.String()+"/", time.Now()) {
+		again, home = a.Again, a.Home.Wwwroot.String()
+	}
+	if a.After > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(a.After.Seconds())), 10))
+	}
+	writeRetry(w, r, landingProblemOf(a.Rule).waiting(a.After), again, home, landingDetails(a))
+}
+
 func (h *Handler) logLanding(r *http.Request, site *Site, step, outcome string, a sp.Arrival, start time.Time) {
 	level := slog.LevelInfo
-	if a.Err != nil {
+	switch {
+	case a.Err != nil:
 		level = slog.LevelError
+	case a.Cause != nil:
+		level = slog.LevelWarn
 	}
 	peer := ""
 	attrs := []slog.Attr{
@@ -145,6 +168,9 @@ func (h *Handler) logLanding(r *http.Request, site *Site, step, outcome string, 
 	}
 	if a.Hint != "" {
 		attrs = append(attrs, slog.String("hint", printable(a.Hint)))
+	}
+	if a.Cause != nil {
+		attrs = append(attrs, slog.String("cause", printable(a.Cause.Error())))
 	}
 	if a.Err != nil {
 		attrs = append(attrs, slog.Any("error", a.Err))
@@ -174,6 +200,7 @@ func landingDetails(a sp.Arrival) []detail {
 func writeQuestion(w http.ResponseWriter, r *http.Request, site gateway.Wwwroot, a sp.Arrival) {
 	var page bytes.Buffer
 	err := landingTemplate.Execute(&page, map[string]any{
+		"LoggedIn": a.Question.LoggedIn, "Creates": a.Question.Creates,
 		"Present": legible(a.Question.Present), "Newcomer": legible(a.Question.Newcomer), "Same": a.Question.Present == a.Question.Newcomer,
 		"From": a.Home.Wwwroot.Host() + a.Home.Wwwroot.Path(), "Site": site.Host() + site.Path(),
 		"Action": site.String() + sp.SwitchPath, "Ticket": a.Question.Ticket,
@@ -193,6 +220,13 @@ func writeQuestion(w http.ResponseWriter, r *http.Request, site gateway.Wwwroot,
 	writePage(w, r, http.StatusOK, page.Bytes())
 }
 
+var (
+	newToken = problem{http.StatusForbidden, "This login is over",
+		"The address in your browser was good for one login, and for half a minute.",
+		"Go there once more: your home site will log you in anew."}
+	noAccount = problem{http.StatusForbidden, "You cannot come in with this account", "", adviceAdmin}
+)
+
 // landingProblems holds what a learner is told otherwise than about a jump.
 var landingProblems = map[gateway.Rule]problem{
 	gateway.RulePeerUnknown: {http.StatusForbidden, "We do not know where you come from",
@@ -205,6 +239,22 @@ var landingProblems = map[gateway.Rule]problem{
 		"This site was connected with the site that you come from for a time, and that time is over.", adviceAdmin},
 	gateway.RuleNotNavigation: {http.StatusForbidden, "Please follow the link yourself",
 		"You are logged in here when you click on a link, not inside another page.", "Open the link in a window of its own."},
+	gateway.RuleHomeGrant: {http.StatusForbidden, "The way from your site is closed",
+		"This site knows the site that you come from, but does not log in its people.", adviceAdmin},
+	gateway.RuleTokenMalformed: badRequest,
+	gateway.RuleTokenUsed:      newToken,
+	gateway.RuleTokenRefused:   newToken.saying("Your home site does not know any more that it sent you: that was more than half a minute ago, or it has logged you out, or you have changed browsers.", ""),
+	gateway.RuleHomeFailed: {http.StatusBadGateway, "Your home site does not answer",
+		"We have asked the site that you come from who you are, and it did not tell us.", "Wait a minute, then try it once more. " + adviceAdmin},
+	gateway.RuleUserIncomplete: noAccount.saying("Your home site does not tell us your first name, last name or mail address.",
+		"Fill them in on your profile page there, then try it once more."),
+	gateway.RuleUserMalformed:  noAccount.saying("What your home site tells us about you does not fit into an account here: your name, username or mail address is too long, or has characters that nobody can read.", ""),
+	gateway.RuleUserUsername:   noAccount.saying("Your username at your home site is one for which there can be no account here.", ""),
+	gateway.RuleUserAccess:     noAccount.saying("This site lets in some of the people of your home site, and you are not among them.", ""),
+	gateway.RuleAccountMissing: noAccount.saying("You have no account here, and this site does not make one for people who come from your home site.", ""),
+	gateway.RuleAccountRefused: noAccount.saying("The account that is yours here does not let you in. It may be suspended.", ""),
+	gateway.RuleRateAddress: {http.StatusTooManyRequests, "Too many visitors at once",
+		"Many people come here from the network that you are in.", adviceWait},
 }
 
 // landingProblemOf returns the page for a rule that refuses a landing.

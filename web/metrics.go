@@ -53,7 +53,7 @@ func NewMetrics(up func() bool) *Metrics {
 		}, []string{"site", "peer", "cause", "outcome"}),
 		landings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_landings_total",
-			Help: "Learners of other homes who come here, by home, outcome (landed, same, asked, switched, stayed, failed, unsure, refused, head, error) and the rule that decided.",
+			Help: "Learners of other homes who come here, by home, outcome (landed, same, used, asked, switched, stayed, failed, unsure, refused, head, error) and the rule that decided.",
 		}, []string{"site", "home", "outcome", "rule"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",

@@ -115,16 +115,25 @@ func (e *wsException) sessionOver() bool {
 
 // recordByToken asks for the user's record by REST.
 func (w *Web) recordByToken(ctx context.Context, token string, userID int64) (gateway.Identity, error) {
+	users, err := w.usersByToken(ctx, token, "id", strconv.FormatInt(userID, 10))
+	if err != nil {
+		return gateway.Identity{}, err
+	}
+	return identityOf(userID, users)
+}
+
+// usersByToken asks by REST for the users with a value in a field.
+func (w *Web) usersByToken(ctx context.Context, token, field, value string) ([]userRecord, error) {
 	form := url.Values{
 		"wstoken":            {token},
 		"wsfunction":         {wsUsersByField},
 		"moodlewsrestformat": {"json"},
-		"field":              {"id"},
-		"values[0]":          {strconv.FormatInt(userID, 10)},
+		"field":              {field},
+		"values[0]":          {value},
 	}
 	req, err := w.request(ctx, http.MethodPost, pageREST, []byte(form.Encode()))
 	if err != nil {
-		return gateway.Identity{}, err
+		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	status, _, body, err := w.do(req)
@@ -132,22 +141,27 @@ func (w *Web) recordByToken(ctx context.Context, token string, userID int64) (ga
 		err = fmt.Errorf("status %d", status)
 	}
 	if err != nil {
-		return gateway.Identity{}, fmt.Errorf("%s: %w", wsUsersByField, err)
+		return nil, fmt.Errorf("%s: %w", wsUsersByField, err)
 	}
 	var refused struct{ Exception, ErrorCode string }
 	if json.Unmarshal(body, &refused) == nil && refused.Exception != "" {
-		return gateway.Identity{}, &wsException{wsUsersByField, refused.ErrorCode}
+		return nil, &wsException{wsUsersByField, refused.ErrorCode}
 	}
-	return identityOf(userID, body)
+	return usersOf(body)
+}
+
+// usersOf reads an answer of core_user_get_users_by_field.
+func usersOf(answer []byte) ([]userRecord, error) {
+	var users []userRecord
+	if err := json.Unmarshal(answer, &users); err != nil {
+		return nil, fmt.Errorf("%s: its answer is not a list of users", wsUsersByField)
+	}
+	return users, nil
 }
 
 // identityOf picks the user from an answer of core_user_get_users_by_field.
 // Accounts of several hosts may share a name, never an id.
-func identityOf(userID int64, answer []byte) (gateway.Identity, error) {
-	var users []userRecord
-	if err := json.Unmarshal(answer, &users); err != nil {
-		return gateway.Identity{}, fmt.Errorf("%s: its answer is not a list of users", wsUsersByField)
-	}
+func identityOf(userID int64, users []userRecord) (gateway.Identity, error) {
 	for _, u := range users {
 		if u.ID == userID {
 			if u.Username == "" || u.Auth == "" {
@@ -194,7 +208,11 @@ func (w *Web) recordBySession(ctx context.Context, b Browser, p page) (gateway.I
 	if owner == 0 { // the session ended in between
 		return gateway.Identity{}, nil
 	}
-	id, err := identityOf(p.userID, data[1])
+	users, err := usersOf(data[1])
+	if err != nil {
+		return gateway.Identity{}, err
+	}
+	id, err := identityOf(p.userID, users)
 	id.LoginAs = owner != p.userID
 	return id, err
 }
