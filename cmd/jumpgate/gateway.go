@@ -170,6 +170,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 
 		Landings: landings(s, state, keys, trust, source),
 	}
+	site.Bounces = bounces(s, site.Homes)
 	if s.MNet.Off {
 		return site, nil
 	}

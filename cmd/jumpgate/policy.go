@@ -42,6 +42,7 @@ type policy struct {
 	// Of jumps that a foreign page may have begun, and of links.
 	UnsignedJumps string       `json:"unsigned_jumps"`
 	MaxLinkDays   int          `json:"max_link_days"`
+	Bounce        string       `json:"bounce"` // off, choose or auto
 	Peers         []policyPeer `json:"peers"`
 	Rules         []policyRule `json:"rules"`
 }
@@ -122,7 +123,7 @@ func policyOf(s *config.Site, limits config.Limits) policy {
 		Site: s.Wwwroot.String(), Aliases: sortedNames(s.Aliases), Issuer: s.Issuer, MNet: "strict", Roam: accessOf(s.Roam),
 		Rates:         policyRates{limits.JumpsPerUser.String(), limits.JumpsPerAddress.String()},
 		Redirects:     redirectsDoc{Mode: s.Redirects.Mode(), Allow: []string{}},
-		UnsignedJumps: string(s.Unsigned), MaxLinkDays: int(s.MaxLinkLife / (24 * time.Hour)), Peers: []policyPeer{},
+		UnsignedJumps: string(s.Unsigned), MaxLinkDays: int(s.MaxLinkLife / (24 * time.Hour)), Bounce: s.Bounce, Peers: []policyPeer{},
 	}
 	if s.Issuer == config.IssuerMoodle {
 		p.Rates.User = "off" // Moodle alone knows who it is
@@ -216,6 +217,7 @@ func (p policy) write(out io.Writer) {
 	row("  allow", words(p.Redirects.Allow, "nothing"))
 	row("unsigned_jumps", p.UnsignedJumps)
 	row("max_link_life", strconv.Itoa(p.MaxLinkDays)+"d")
+	row("bounce", p.Bounce)
 	for _, peer := range p.Peers {
 		fmt.Fprintln(out)
 		row("peer", peer.Wwwroot)

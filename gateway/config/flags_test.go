@@ -50,7 +50,7 @@ func TestFlagsAreEnoughForOneSite(t *testing.T) {
 				SessionTimeout: 8 * time.Hour,
 			},
 			MNet:     MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
-			Unsigned: "allow", MaxLinkLife: 90 * 24 * time.Hour,
+			Unsigned: "allow", MaxLinkLife: 90 * 24 * time.Hour, Bounce: "off",
 			Peers: peers,
 		}},
 	}
