@@ -116,7 +116,7 @@ func TestALearnerIsSentHome(t *testing.T) {
 	}
 	again := b.ask("https://home.test/mod/x?d=1", append(w.Result().Cookies(), b.remembered(t, "https://a.test"))...)
 	page := again.Body.String()
-	if again.Code != 200 || again.Header().Get("Location") != "" || !strings.Contains(page, "You were on your way from here to a.test, and you are not logged in here.") {
+	if again.Code != 200 || again.Header().Get("Location") != "" || !strings.Contains(page, "We sent you to a.test, and you came back without being logged in.") {
 		t.Errorf("back again: %d %v\n%s", again.Code, again.Header(), page)
 	}
 	out := b.ask("https://home.test/login/logout.php?sesskey=x", b.remembered(t, "https://a.test"))
@@ -202,7 +202,7 @@ func TestThePageThatAsksWhereYouComeFrom(t *testing.T) {
 		t.Errorf("cookies %q", got)
 	}
 	next := b.ask("https://home.test/mod/y", chosen.Result().Cookies()...).Body.String()
-	if got, want := offered(next), []string{"https://b.test/moodle", "https://a.test:8443", "https://home.test"}; !slices.Equal(got, want) || !strings.Contains(next, "your choice last time") {
+	if got, want := offered(next), []string{"https://b.test/moodle", "https://a.test:8443", "https://home.test"}; !slices.Equal(got, want) || !strings.Contains(next, "Your choice last time") {
 		t.Errorf("next time %q, want %q\n%s", got, want, next)
 	}
 

@@ -34,7 +34,7 @@ const (
 type choice struct {
 	Wwwroot    string
 	Label      string
-	Host       string
+	Host       string // empty if that is the label
 	Remembered bool
 	origin     string
 }
@@ -74,12 +74,20 @@ func writeChooser(w http.ResponseWriter, r *http.Request, site *Site, a sp.Bounc
 	writePage(w, r, http.StatusOK, page.Bytes())
 }
 
+// hostBeside returns the host of a peer, to stand beside its label.
+func hostBeside(p *gateway.Peer) string {
+	if host := p.Wwwroot.Host() + p.Wwwroot.Path(); host != p.Label() {
+		return host
+	}
+	return ""
+}
+
 // choices returns the homes in whose name or address all words occur: the
 // remembered one first, the others by name.
 func choices(homes []*gateway.Peer, words string, remembered *gateway.Peer) []choice {
 	var found []choice
 	for _, p := range homes {
-		c := choice{p.Wwwroot.String(), p.Label(), p.Wwwroot.Host() + p.Wwwroot.Path(), p == remembered, p.Wwwroot.Origin()}
+		c := choice{p.Wwwroot.String(), p.Label(), hostBeside(p), p == remembered, p.Wwwroot.Origin()}
 		text := strings.ToLower(c.Label + " " + c.Host)
 		if !slices.ContainsFunc(strings.Fields(strings.ToLower(words)), func(word string) bool { return !strings.Contains(text, word) }) {
 			found = append(found, c)
@@ -92,7 +100,9 @@ func choices(homes []*gateway.Peer, words string, remembered *gateway.Peer) []ch
 			}
 			return 1
 		}
-		return cmp.Compare(strings.ToLower(a.Label), strings.ToLower(b.Label))
+		return byName(a.Label, b.Label)
 	})
 	return found
 }
+
+func byName(a, b string) int { return cmp.Compare(strings.ToLower(a), strings.ToLower(b)) }

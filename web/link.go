@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ var linkTemplate = template.Must(template.New("link").Parse(linkHTML))
 // craftedLink is a link for the learners of one home.
 type craftedLink struct {
 	Label string
-	Host  string
+	Host  string // empty if that is the label
 	URL   string
 }
 
@@ -57,10 +58,11 @@ func craftLink(site *Site) http.HandlerFunc {
 			}
 			homes = []*gateway.Peer{one.Peer}
 		}
+		slices.SortStableFunc(homes, func(a, b *gateway.Peer) int { return byName(a.Label(), b.Label()) })
 		links := make([]craftedLink, 0, len(homes))
 		for _, home := range homes {
 			links = append(links, craftedLink{
-				home.Label(), home.Wwwroot.Host() + home.Wwwroot.Path(),
+				home.Label(), hostBeside(home),
 				gateway.JumpLink(home.Wwwroot, home.Application, site.Wwwroot, d.Target),
 			})
 		}

@@ -26,7 +26,7 @@ func TestLinksForPeopleWhoWriteMails(t *testing.T) {
 	}
 	const page = "?url=https%3A%2F%2Fhome.test%2Fmod%2Fx%3Fd%3D1%26a%3D%2525%23p3"
 	for _, test := range []struct{ name, query, want string }{
-		{"all homes", page, link("https://a.test") + "\n" + link("https://b.test/moodle") + "\n"},
+		{"all homes", page, link("https://b.test/moodle") + "\n" + link("https://a.test") + "\n"},
 		{"one home", page + "&home=https://b.test/moodle", link("https://b.test/moodle") + "\n"},
 		{"one home in another spelling", page + "&home=A.test", link("https://a.test") + "\n"},
 		{"a path", "?home=a.test&url=" + url.QueryEscape("/mod/x?d=1&a=%25#p3"), link("https://a.test") + "\n"},

@@ -92,7 +92,7 @@ func TestNobodyGoesInCircles(t *testing.T) {
 			t.Errorf("%s: at %s after %q:\n%s", what, v.at, v.hops, v.page)
 		}
 	}
-	const back = "and you are not logged in here."
+	const back = "and you came back without being logged in."
 
 	// Moodle's cookie is not kept, ours are.
 	v := newVisitor(t)

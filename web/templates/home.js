@@ -1,10 +1,12 @@
 "use strict";
 // What comes after "#" only the browser knows: let it travel along.
-if (/^#[\w.~:;=&,+\/-]{1,200}$/.test(location.hash)) {
-  for (const field of document.getElementsByName("wantsurl")) {
-    if (!field.value.includes("#")) field.value += location.hash;
-  }
-}
+const pages = Array.from(document.getElementsByName("wantsurl"), (field) => [field, field.defaultValue]);
+const travel = () => {
+  const fragment = /^#[\w.~:;=&,+\/-]{1,200}$/.test(location.hash) ? location.hash : "";
+  for (const [field, page] of pages) field.value = page.includes("#") ? page : page + fragment;
+};
+addEventListener("hashchange", travel);
+travel();
 const search = document.getElementById("search");
 const items = Array.from(document.querySelectorAll("#homes li"));
 const shown = () => items.filter((item) => !item.hidden).map((item) => item.firstElementChild);
