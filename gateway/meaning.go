@@ -33,13 +33,13 @@ func (r Rule) Meaning() string {
 }
 
 var meanings = []RuleMeaning{
-	{RuleQueryTooLong, AboutRequest, false, "the query of the jump is over 16 KiB"},
-	{RuleRepeated, AboutRequest, false, "a parameter of the jump is given more than once"},
-	{RuleBadQuery, AboutRequest, false, "the query of the jump cannot be unescaped"},
-	{RulePeerMissing, AboutRequest, false, "the jump names no peer"},
+	{RuleQueryTooLong, AboutRequest, false, "the query of the jump or landing is over 16 KiB"},
+	{RuleRepeated, AboutRequest, false, "a parameter of the jump or landing is given more than once"},
+	{RuleBadQuery, AboutRequest, false, "the query of the jump or landing cannot be unescaped"},
+	{RulePeerMissing, AboutRequest, false, "the jump or landing names no peer"},
 	{RulePeerMalformed, AboutRequest, false, "the hostid of the jump is no number"},
 	{RulePeerConflict, AboutRequest, false, "the jump names two different peers"},
-	{RulePeerUnknown, AboutRequest, false, "the site that the jump names is not on the allowlist"},
+	{RulePeerUnknown, AboutRequest, false, "the site that the jump or landing names is not on the allowlist"},
 	{RuleMNetOff, AboutRequest, false, "MNet is switched off for the site"},
 	{RulePeerOff, AboutRequest, false, "the peer is switched off (enabled: false)"},
 	{RulePeerExpired, AboutRequest, false, "the last day of the peer (expires) is over"},

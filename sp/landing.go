@@ -2,6 +2,7 @@ package sp
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -72,9 +73,7 @@ type Arrival struct {
 	Location string    // answer with a 303 to it
 	Cookies  []string  // and these Set-Cookie fields
 
-	// OtherCookie is a cookie that looks like Moodle's session cookie, where
-	// the one that is configured is missing.
-	OtherCookie string
+	Hint string // what the administrator may have to look at
 
 	landing gateway.Landing
 	present present
@@ -89,7 +88,7 @@ type present struct {
 // loggedIn reports whether there is an account to lose. Guests have none; a
 // login that only lacks a factor or a new password is somebody's.
 func (p present) loggedIn() bool {
-	return p.who.User.ID != 0 && !p.who.Guest || p.who.Pending()
+	return p.who.User.ID != 0 && !p.who.Guest || p.who.LoginAs || p.who.Pending()
 }
 
 // is reports whether somebody else is certainly the same account, and neither
@@ -123,7 +122,9 @@ func (l *Landings) Arrive(r *http.Request) Arrival {
 	}
 	a.Username = a.present.who.User.Username
 	if a.present.session == "" {
-		a.OtherCookie = moodle.OtherSession(r, l.Cookie)
+		if other := moodle.OtherSession(r, l.Cookie); other != "" {
+			a.Hint = "the browser has the cookie " + other + ": is identity.cookie right?"
+		}
 	}
 	return a
 }
@@ -142,6 +143,10 @@ func (a Arrival) Keeps() bool { return a.present.loggedIn() }
 func (l *Landings) Ask(a Arrival) string {
 	return l.Site.Path() + gateway.Moodle.LandPath() + "?" + a.landing.Query(a.Target)
 }
+
+// Probe reports whether a refused landing was an attempt to have us lead
+// somebody to a site of the attempter's.
+func (a Arrival) Probe() bool { return a.Refused && a.Rule.Probe() }
 
 func (a Arrival) refuse(rule gateway.Rule) Arrival {
 	a.Rule, a.Refused, a.Target = rule, true, gateway.Target{}
@@ -163,41 +168,48 @@ func (l *Landings) browser(r *http.Request, session string) moodle.Browser {
 }
 
 // Judge looks at what Moodle answers. The answer passes if the Outcome is
-// OutcomeLanded, OutcomeFailed or OutcomeSame, and nothing of it otherwise. Who
-// is logged in with the same account keeps the session too: forms that are open
-// in other tabs stay good, and a stock Moodle ends at a logout at home the
-// session of the first landing, not of later ones (source: update_mnet_session).
+// OutcomeLanded, OutcomeFailed or OutcomeSame, and nothing of it otherwise.
 //
 // A session that Moodle has made and the browser does not get is left to end by
 // itself. Nobody knows its id, and to log it out would log its user out at home
 // (source: prelogout_hook).
 func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival {
-	session, set := moodle.SetsSession(res.Header, l.Cookie)
-	if !a.Keeps() {
+	if other := moodle.ReplacesOther(r, res.Header, l.Cookie); other != "" {
+		a.Outcome, a.Err = OutcomeUnsure, fmt.Errorf("moodle logs in under the cookie %.80q, and identity.cookie says %s", other, l.Cookie)
+		return a
+	}
+	session, _ := moodle.SetsSession(res.Header, l.Cookie)
+	if a.present.session == "" {
 		a.Outcome = OutcomeFailed
-		if set && session != "" && res.StatusCode >= 300 && res.StatusCode < 400 {
+		if session != "" && res.StatusCode/100 == 3 {
 			a.Outcome = OutcomeLanded
 		}
 		return a
 	}
-	var who gateway.Identity
+	newcomer := present{session: session}
 	if session != "" {
-		if who, a.Err = l.Source.Identity(r.Context(), l.browser(r, session)); a.Err != nil {
-			a.Outcome = OutcomeUnsure
-			return a
-		}
+		newcomer.who, a.Err = l.Source.Identity(r.Context(), l.browser(r, session))
 	}
-	newcomer := present{session, who}
-	a.Newcomer = who.User.Username
+	a.Newcomer = newcomer.who.User.Username
 	switch {
+	case !a.Keeps() && a.Err != nil: // there is nobody to lose
+		a.Outcome, a.Err = OutcomeLanded, nil
+	case a.Err != nil:
+		a.Outcome = OutcomeUnsure
 	case !newcomer.loggedIn():
+		// A source that does not know the one may not have known the other.
 		a.Outcome = OutcomeFailed
-	case a.present.is(who):
+		if session != "" && res.StatusCode/100 == 3 {
+			a.Hint = "the session that Moodle has begun is nobody's: is identity right?"
+		}
+		moodle.KeepSession(res.Header, l.Cookie)
+	case !a.Keeps():
+		a.Outcome = OutcomeLanded
+	case a.present.is(newcomer.who):
 		a.Outcome = OutcomeSame
 	default:
-		return l.ask(a, newcomer, res.Header["Set-Cookie"])
+		a = l.ask(a, newcomer, res.Header["Set-Cookie"])
 	}
-	moodle.KeepSession(res.Header, l.Cookie)
 	return a
 }
 

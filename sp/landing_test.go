@@ -47,6 +47,7 @@ const (
 	anonymous    = "nobodynobodynobodynobodyno"
 	guests       = "guestguestguestguestguestg"
 	wornAdas     = "wornwornwornwornwornwornwo"
+	wornGuests   = "wornguestwornguestwornguest"
 	halfAdas     = "halfhalfhalfhalfhalfhalfha"
 	halfUnknowns = "whowhowhowhowhowhowhowhowh"
 	downs        = "downdowndowndowndowndowndo"
@@ -65,6 +66,8 @@ func newForum(t *testing.T) *forum {
 	ada, bob := account(7, "ada", "Ada", "Lovelace"), account(8, "bob", "Bob", "Builder")
 	worn, half, guest := ada, ada, account(1, "guest", "Guest", "")
 	worn.LoginAs, half.MFAPending, guest.Guest = true, true, true
+	wornGuest := guest
+	wornGuest.LoginAs = true
 	f := &forum{now: time.Unix(1795336536, 0)}
 	peers, err := gateway.NewAllowlist(&gateway.Peer{Wwwroot: wwwroot(t, "https://home.test"), Application: gateway.Moodle})
 	if err != nil {
@@ -72,7 +75,7 @@ func newForum(t *testing.T) *forum {
 	}
 	f.Landings = &sp.Landings{
 		Site: wwwroot(t, "https://forum.test"), Names: []gateway.Wwwroot{wwwroot(t, "https://old.test")}, Peers: peers, Cookie: "MoodleSession",
-		Source: known{adas: ada, adasNext: ada, bobs: bob, guests: guest, wornAdas: worn, halfAdas: half, halfUnknowns: {MFAPending: true}},
+		Source: known{adas: ada, adasNext: ada, bobs: bob, guests: guest, wornAdas: worn, wornGuests: wornGuest, halfAdas: half, halfUnknowns: {MFAPending: true}},
 		Once:   marks{}, Seal: func() [][32]byte { return [][32]byte{{1}} },
 		Client: func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
 		Now:    func() time.Time { return f.now },
@@ -118,12 +121,15 @@ func TestWhatBecomesOfALanding(t *testing.T) {
 		{"with an anonymous session", anonymous, adas, 302, sp.OutcomeLanded, 2, 0},
 		{"as a guest", guests, adas, 303, sp.OutcomeLanded, 2, 0},
 		{"without a cookie, and Moodle refuses", "", anonymous, 404, sp.OutcomeFailed, 2, 0},
+		{"with an anonymous session, and it is not known whose the new one is", anonymous, downs, 303, sp.OutcomeLanded, 2, 0},
+		{"with an anonymous session, and the new one is nobody's either", anonymous, adasNext + "xx", 303, sp.OutcomeFailed, 1, 0},
 		{"without a cookie, and Moodle says nothing", "", "", 303, sp.OutcomeFailed, 1, 0},
-		{"with the same account", adas, adasNext, 303, sp.OutcomeSame, 1, 1},
-		{"with the same account that waits for a factor", adas, halfAdas, 303, sp.OutcomeSame, 1, 1},
+		{"with the same account", adas, adasNext, 303, sp.OutcomeSame, 2, 1},
+		{"with the same account that waits for a factor", adas, halfAdas, 303, sp.OutcomeSame, 2, 1},
 		{"with another account", adas, bobs, 303, sp.OutcomeAsked, 2, 1},
 		{"with another account, on a page", adas, bobs, 200, sp.OutcomeAsked, 2, 1},
 		{"as an administrator who wears the account", wornAdas, adas, 303, sp.OutcomeAsked, 2, 1},
+		{"as an administrator who wears the guest account", wornGuests, adas, 303, sp.OutcomeAsked, 2, 1},
 		{"in the middle of a login", halfAdas, bobs, 303, sp.OutcomeAsked, 2, 1},
 		{"in the middle of a login of nobody knows whom", halfUnknowns, adas, 303, sp.OutcomeAsked, 2, 1},
 		{"with an account that nobody knows", adas, halfUnknowns, 303, sp.OutcomeAsked, 2, 1},
@@ -187,7 +193,7 @@ func TestALandingThatIsRefusedAsksNobody(t *testing.T) {
 	}
 	r := visit("GET", landing, "")
 	r.AddCookie(&http.Cookie{Name: "MoodleSessionforum", Value: adas})
-	if a := newForum(t).Arrive(r); a.OtherCookie != "MoodleSessionforum" || a.Final() {
+	if a := newForum(t).Arrive(r); !strings.Contains(a.Hint, "MoodleSessionforum") || a.Final() {
 		t.Errorf("another cookie: %+v", a)
 	}
 }
@@ -307,5 +313,30 @@ func TestATicketTellsNothingAndHoldsOnlySoMuch(t *testing.T) {
 	a := f.Judge(r, f.Arrive(r), answered(303, bobs, "sticky="+strings.Repeat("x", 4096)))
 	if a.Outcome != sp.OutcomeUnsure || a.Err == nil || a.Question != nil || bytes.Contains([]byte(a.Err.Error()), []byte(bobs)) {
 		t.Errorf("%+v", a)
+	}
+}
+
+// A gateway that does not know the name of Moodle's session cookie does not
+// know who is logged in either.
+func TestALandingIsNotTakenUnderAnotherCookie(t *testing.T) {
+	for _, test := range []struct {
+		name, has, session, sets string
+		outcome                  string
+	}{
+		{"the browser has it", "MoodleSessionforum", "", "MoodleSessionforum=" + bobs, sp.OutcomeUnsure},
+		{"and somebody's session under the one that we know", "MoodleSessionforum", adas, "MoodleSessionforum=" + bobs, sp.OutcomeUnsure},
+		{"the browser has none yet", "theme", "", "MoodleSessionforum=" + bobs, sp.OutcomeFailed},
+		{"the browser has that of another Moodle", "MoodleSessionforum", "", "MoodleSession=" + bobs, sp.OutcomeLanded},
+	} {
+		f := newForum(t)
+		r := visit("GET", landing, test.session)
+		r.AddCookie(&http.Cookie{Name: test.has, Value: adas})
+		a := f.Judge(r, f.Arrive(r), answered(303, "", test.sets+"; path=/"))
+		if a.Outcome != test.outcome || (a.Err != nil) != (test.outcome == sp.OutcomeUnsure) {
+			t.Errorf("%s: %s %v", test.name, a.Outcome, a.Err)
+		}
+		if a.Err != nil && (!strings.Contains(a.Err.Error(), "MoodleSessionforum") || strings.Contains(a.Err.Error(), bobs)) {
+			t.Errorf("%s: %v", test.name, a.Err)
+		}
 	}
 }

@@ -98,6 +98,9 @@ func (h *Handler) landingEvent(r *http.Request, site *Site, step, outcome string
 		User: a.Username, Target: printable(a.Wantsurl), Decision: audit.Allow, Rule: string(a.Rule), Outcome: outcome, URL: a.Location,
 		Latency: time.Since(start).Microseconds(), Origin: string(a.Origin),
 	}
+	if a.Probe() {
+		e.Kind = audit.KindProbe
+	}
 	if outcome == sp.OutcomeSwitched {
 		e.User = a.Newcomer
 	}

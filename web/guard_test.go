@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,8 +32,16 @@ type guarded struct {
 	log     *logBuffer
 	metrics *web.Metrics
 	moodle  http.HandlerFunc
-	seen    string // what reached Moodle
 	site    *web.Site
+
+	mu   sync.Mutex // a request that Moodle breaks off is sent again
+	seen string     // what reached Moodle
+}
+
+func (g *guarded) see(what string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seen = what
 }
 
 func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
@@ -40,7 +49,7 @@ func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 	g := &guarded{log: &logBuffer{}, metrics: web.NewMetrics(func() bool { return true })}
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		g.seen = fmt.Sprintf("%s %s %s %q", r.Method, r.RequestURI, r.Header.Get("Cookie"), body)
+		g.see(fmt.Sprintf("%s %s %s %q", r.Method, r.RequestURI, r.Header.Get("Cookie"), body))
 		g.moodle(w, r)
 	}))
 	t.Cleanup(upstream.Close)
@@ -76,7 +85,7 @@ func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 func (g *guarded) do(method, target, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.Header.Set("Cookie", "MoodleSession=m; "+gateway.CookiePrefix+"browser-x=y")
-	g.seen = ""
+	g.see("")
 	w := httptest.NewRecorder()
 	g.ServeHTTP(w, r)
 	return w
@@ -127,7 +136,7 @@ func TestWhatAHostileMoodleAnswersEndsOnAPage(t *testing.T) {
 		header http.Header
 		record string
 	}{
-		{"another site", 303, http.Header{"Location": {"https://evil.test/?token=" + guardToken}}, "https://evil.test/?token=[token]"},
+		{"another site", 303, http.Header{"Location": {"https://evil.test/?token=" + guardToken}}, "https://evil.test/?[query]"},
 		{"two Locations", 303, http.Header{"Location": {guardLand, "https://evil.test/"}}, "Location: https://evil.test/"},
 		{"another page of the peer", 303, http.Header{"Location": {strings.Replace(guardLand, "land.php", "jump.php", 1)}}, "not the landing address of https://sp.test"},
 		{"a log line of its own", 303, http.Header{"Location": {"https://evil.test/\tx\"\xe2\x80\xae level=INFO"}}, "evil.test"},

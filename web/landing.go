@@ -34,7 +34,16 @@ func (h *Handler) land(site *Site) http.HandlerFunc {
 			out.Header = r.Header.Clone()
 			out.Header["Cookie"] = moodle.WithoutSession(r.Header["Cookie"], site.Landings.Cookie)
 		}
+		answered := false
+		defer func() { // also if the proxy breaks off
+			if !answered { // and UpstreamFailed has told the learner
+				a.Err = errNoAnswer
+				site.Trail.Note(h.landingEvent(r, site, "land", "error", a, start))
+				h.logLanding(r, site, "land", "error", a, start)
+			}
+		}()
 		site.Proxy.Serve(w, out, func(w http.ResponseWriter, _ *http.Request, res *http.Response) bool {
+			answered = true
 			a := site.Landings.Judge(r, a, res)
 			if !h.arrived(w, r, site, "land", a, start) {
 				return true
@@ -80,7 +89,7 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 	switch {
 	case errors.Is(a.Err, errStray):
 		writeProblem(w, r, stray, home, nil)
-	case outcome == sp.OutcomeUnsure:
+	case outcome == sp.OutcomeUnsure && a.Keeps():
 		writeProblem(w, r, unsure, home, landingDetails(a))
 	case a.Err != nil:
 		writeProblem(w, r, landingNotReady, home, nil)
@@ -134,14 +143,17 @@ func (h *Handler) logLanding(r *http.Request, site *Site, step, outcome string, 
 	if a.Newcomer != "" {
 		attrs = append(attrs, slog.String("newcomer", printable(a.Newcomer)))
 	}
-	if a.OtherCookie != "" {
-		attrs = append(attrs, slog.String("hint", "the browser has the cookie "+printable(a.OtherCookie)+": is identity.cookie right?"))
+	if a.Hint != "" {
+		attrs = append(attrs, slog.String("hint", printable(a.Hint)))
 	}
 	if a.Err != nil {
 		attrs = append(attrs, slog.Any("error", a.Err))
 	}
 	h.log.LogAttrs(r.Context(), level, "landing", attrs...)
 	h.metrics.landings.WithLabelValues(site.Wwwroot.String(), peer, outcome, string(a.Rule)).Inc()
+	if a.Probe() {
+		h.metrics.probes.WithLabelValues(site.Wwwroot.String(), string(a.Rule)).Inc()
+	}
 }
 
 // landingDetails returns what helps an administrator to see why.
@@ -162,10 +174,10 @@ func landingDetails(a sp.Arrival) []detail {
 func writeQuestion(w http.ResponseWriter, r *http.Request, site gateway.Wwwroot, a sp.Arrival) {
 	var page bytes.Buffer
 	err := landingTemplate.Execute(&page, map[string]any{
-		"Present": a.Question.Present, "Newcomer": a.Question.Newcomer, "Same": a.Question.Present == a.Question.Newcomer,
+		"Present": legible(a.Question.Present), "Newcomer": legible(a.Question.Newcomer), "Same": a.Question.Present == a.Question.Newcomer,
 		"From": a.Home.Wwwroot.Host() + a.Home.Wwwroot.Path(), "Site": site.Host() + site.Path(),
 		"Action": site.String() + sp.SwitchPath, "Ticket": a.Question.Ticket,
-		"Details": []detail{{"page", a.Target.URL()}, {"logged in", a.Username}, {"link's account", a.Newcomer}, {"request", RequestID(r)}},
+		"Details": []detail{{"page", a.Target.URL()}, {"logged in", legible(a.Username)}, {"link's account", legible(a.Newcomer)}, {"request", RequestID(r)}},
 		"Style":   template.CSS(style),
 	})
 	if err != nil { // the template and its data are our own

@@ -65,7 +65,7 @@ func (g *guarded) as(session, method, target, body string, headers ...string) *h
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	g.seen = ""
+	g.see("")
 	w := httptest.NewRecorder()
 	g.ServeHTTP(w, r)
 	return w
@@ -195,7 +195,7 @@ func TestALandingNeverTakesASessionAway(t *testing.T) {
 		reaches         bool   // Moodle
 		outcome, target string
 	}{
-		{name: "the same account", session: adas, status: 303, after: adas, want: 303, keeps: "sticky=1 jumpgate-home", reaches: true, outcome: "same"},
+		{name: "the same account", session: adas, status: 303, after: adas, want: 303, keeps: "MoodleSession sticky=1 jumpgate-home", reaches: true, outcome: "same"},
 		{name: "a page of Moodle's that says why not", session: adas, status: 404, after: "nobodynobodynobodynobodyno", want: 404, page: "moodle says no", keeps: "sticky=1", reaches: true, outcome: "failed"},
 		{name: "a redirect to the login", session: adas, status: 303, after: "nobodynobodynobodynobodyno", want: 303, keeps: "sticky=1", reaches: true, outcome: "failed"},
 		{name: "who it is cannot be found out", session: adas, status: 303, after: down, want: 503, page: "Please log out first", reaches: true, outcome: "unsure"},
@@ -241,6 +241,22 @@ func TestALandingNeverTakesASessionAway(t *testing.T) {
 				t.Errorf("the log: %s", log)
 			}
 		})
+	}
+}
+
+func TestALandingUnderAnotherCookieReplacesNobody(t *testing.T) {
+	g := newGuarded(t)
+	g.moodle = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Set-Cookie", "MoodleSessionforum="+bobs+"; path=/")
+		w.Header().Set("Location", "https://home.test/mod/x#p3")
+		w.WriteHeader(303)
+	}
+	w := g.as("nobodynobodynobodynobodyno", "GET", landHere, "", "Cookie", "MoodleSessionforum="+adas)
+	if w.Code != 503 || len(w.Header()["Set-Cookie"]) != 0 || !strings.Contains(w.Body.String(), "Not just now") {
+		t.Errorf("%d %v\n%s", w.Code, w.Header(), w.Body)
+	}
+	if log := g.log.String(); !strings.Contains(log, "outcome=unsure") || !strings.Contains(log, "MoodleSessionforum") || strings.Contains(log, bobs) {
+		t.Errorf("the log: %s", log)
 	}
 }
 

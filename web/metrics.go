@@ -43,7 +43,7 @@ func NewMetrics(up func() bool) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"site", "step"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "jumpgate_probes_total", Help: "Jumps refused because they were made to lead somebody away from the peers, by rule.",
+			Name: "jumpgate_probes_total", Help: "Jumps and landings refused because they were made to lead somebody away from the peers, by rule.",
 		}, []string{"site", "rule"}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_rpc_total", Help: "MNet calls answered, by peer, method and why one was refused (ok if it was not).",

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/mnet"
@@ -290,11 +292,7 @@ func TestALandingThatReplacesNobodyAsksNothing(t *testing.T) {
 		}
 		v := newVisitor(t)
 		arrives(v, "ada") // without a cookie
-		first := v.session(c)
 		arrives(v, "ada") // once more, for another page
-		if v.session(c) != first {
-			t.Error("a learner who was logged in has another session: what is open in other tabs is lost")
-		}
 		v.logout(c.forum)
 		arrives(v, "bob") // with the cookie of a session that is nobody's
 		guest := newVisitor(t)
@@ -400,14 +398,36 @@ func TestTricksDoNotReplaceWhoIsLoggedIn(t *testing.T) {
 	v.isAt(c, "")
 }
 
-func TestALogoutAtHomeReachesWhoHasLandedMoreThanOnce(t *testing.T) {
+// TestThePageThatAsksWhoShallBeLoggedInInABrowser shows that a browser lets the
+// form lead to us, and from here to the page, or to the home alone.
+func TestThePageThatAsksWhoShallBeLoggedInInABrowser(t *testing.T) {
+	ctx := browser(t, chromedp.UserAgent("Mozilla/5.0 (visitor)"))
 	c := newCrossroads(t, "{source: moodle-web}", "", moodletest.Sessions{})
-	v := newVisitor(t)
-	v.follow(c.homes[0]+"/login/index.php").login("ada", "pw")
-	jump := c.homes[0] + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(c.forum) + "&wantsurl=" + url.QueryEscape(moodletest.SampleDeepLink)
-	for range 3 {
-		v.follow(jump).isAt(c, "ada")
+	press := func(answer string) chromedp.Action[chromedp.Void] {
+		return chromedp.Click(chromedp.CSS(`button[value="` + answer + `"]`))
 	}
-	v.logout(c.homes[0])
-	v.isAt(c, "")
+	for _, visit := range []struct {
+		name         string
+		home         int
+		link, answer string
+		want         string
+	}{
+		{"nobody is logged in", 0, "ada", "", "ada"},
+		{"who stays", 1, "bob", "stay", "ada"},
+		{"who switches", 1, "bob", "switch", "bob"},
+	} {
+		steps := []chromedp.Action[chromedp.Void]{chromedp.Navigate(c.landing(visit.home, visit.link))}
+		if visit.answer != "" {
+			steps = append(steps, press(visit.answer))
+		}
+		at, text := arrive(t, ctx, "p3", steps...)
+		if at != c.forum+moodletest.SampleDeepLink || !strings.Contains(text, "Logged in as "+visit.want) {
+			t.Errorf("%s: at %s the page says\n%s", visit.name, at, text)
+		}
+	}
+	err := chromedp.Do(ctx, chromedp.Navigate(c.landing(0, "ada")+"&remoteurl=1"), press("switch"), chromedp.WaitNotPresent(chromedp.CSS("button")))
+	at, locationErr := chromedp.Run(ctx, chromedp.Location())
+	if err != nil || locationErr != nil || !strings.HasPrefix(at, c.homes[0]+"/") {
+		t.Errorf("a page of the home: at %s, %v, %v", at, err, locationErr)
+	}
 }

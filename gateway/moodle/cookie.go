@@ -43,6 +43,22 @@ func namesCookie(pair, cookie string) bool {
 	return false
 }
 
+// ReplacesOther returns the name of a cookie which looks like Moodle's session
+// cookie, is not the one of that name, and would be replaced in the browser by
+// an answer; or "". It is a sign that the name is wrong.
+func ReplacesOther(r *http.Request, h http.Header, cookie string) string {
+	for _, line := range h["Set-Cookie"] {
+		name, _, _ := strings.Cut(line, "=")
+		if name = strings.TrimSpace(name); name == cookie || !strings.HasPrefix(name, DefaultCookie) {
+			continue
+		}
+		if _, err := r.Cookie(name); err == nil {
+			return name
+		}
+	}
+	return ""
+}
+
 // KeepSession removes from an answer of Moodle's what would set or delete the
 // session cookie of that name: the browser keeps the session that it has.
 func KeepSession(h http.Header, cookie string) {

@@ -92,14 +92,22 @@ func (e *wsException) Error() string {
 	return fmt.Sprintf("%s answered %.60q%s", e.Function, e.ErrorCode, hint)
 }
 
-// loginIncomplete reports whether Moodle refused because the session ended
-// or because its login still needs something (source: require_login in
-// lib/moodlelib.php, require_auth in admin/tool/mfa/classes/manager.php).
+// loginIncomplete reports whether Moodle refused because the session's login
+// still needs something (source: require_login in lib/moodlelib.php,
+// require_auth in admin/tool/mfa/classes/manager.php).
 func (e *wsException) loginIncomplete() bool {
 	switch e.ErrorCode {
-	case "servicerequireslogin", "requireloginerror", "invalidsesskey", "sessiontimedout",
-		"forcepasswordchangenotice", "nopasswordchangeforced", "usernotfullysetup",
+	case "forcepasswordchangenotice", "nopasswordchangeforced", "usernotfullysetup",
 		"sitepolicynotagreed", "redirecterrordetected":
+		return true
+	}
+	return false
+}
+
+// sessionOver reports whether Moodle refused because the session ended.
+func (e *wsException) sessionOver() bool {
+	switch e.ErrorCode {
+	case "servicerequireslogin", "requireloginerror", "invalidsesskey", "sessiontimedout":
 		return true
 	}
 	return false
@@ -155,7 +163,7 @@ func identityOf(userID int64, answer []byte) (gateway.Identity, error) {
 // whom it belongs: 0 for nobody and for guests.
 func (w *Web) sessionOwner(ctx context.Context, b Browser, sesskey string) (int64, error) {
 	data, err := w.ajax(ctx, b, sesskey, ajaxCall{Method: wsTimeRemaining, Args: struct{}{}})
-	if refused, ok := errors.AsType[*wsException](err); ok && refused.loginIncomplete() {
+	if refused, ok := errors.AsType[*wsException](err); ok && refused.sessionOver() {
 		return 0, nil
 	}
 	if err != nil {
@@ -173,7 +181,7 @@ func (w *Web) recordBySession(ctx context.Context, b Browser, p page) (gateway.I
 			"field":  "id",
 			"values": []string{strconv.FormatInt(p.userID, 10)},
 		}})
-	if refused, ok := errors.AsType[*wsException](err); ok && refused.loginIncomplete() {
+	if refused, ok := errors.AsType[*wsException](err); ok && refused.sessionOver() {
 		return gateway.Identity{}, nil
 	}
 	if err != nil {
