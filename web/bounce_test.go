@@ -377,3 +377,39 @@ func TestABounceThatStraysIsStopped(t *testing.T) {
 		t.Errorf("%d %v\n%s", w.Code, w.Header(), w.Body)
 	}
 }
+
+// TestWhoIsAboutToLogInHereIsNotSentHome has a site that is a home as well: a
+// jump that is pending means that its learner logs in here.
+func TestWhoIsAboutToLogInHereIsNotSentHome(t *testing.T) {
+	f := newFront(t, "https://home.test")
+	var err error
+	if f.site.Homes.Peers, err = gateway.NewAllowlist(homePeer(t, "https://a.test", "")); err != nil {
+		t.Fatal(err)
+	}
+	f.site.Bounces = &sp.Bounces{Homes: f.site.Homes, Auto: true}
+	pending := f.do("GET", "https://home.test/auth/mnet/jump.php?hostid=3&wantsurl=/mod/x").Result().Cookies()
+	f.upstream.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, login, http.StatusSeeOther) })
+	remembered, err := f.site.Homes.Cookie(f.site.Homes.Peers.Find("https://a.test"))
+	if err != nil || len(pending) != 1 {
+		t.Fatal(err, pending)
+	}
+	browses := func(cookies ...*http.Cookie) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Header.Set("Accept", "text/html")
+			for _, c := range cookies {
+				r.AddCookie(c)
+			}
+		}
+	}
+	if w := f.do("GET", "https://home.test/mod/x", browses(remembered, pending[0])); w.Header().Get("Location") != login || len(w.Header()["Set-Cookie"]) > 0 {
+		t.Errorf("a jump is pending: %d %v", w.Code, w.Header())
+	}
+	if w := f.do("GET", "https://home.test/login/logout.php", browses(remembered, pending[0])); !slices.Contains(names(w.Result().Cookies()), "bounce") {
+		t.Errorf("a logout is not remembered: %v", w.Header())
+	}
+	// The last look knows other peers than the homes here.
+	f.site.Peers = f.site.Homes.Peers
+	if w := f.do("GET", "https://home.test/mod/x", browses(remembered)); !strings.HasPrefix(w.Header().Get("Location"), "https://a.test/auth/mnet/jump.php?") {
+		t.Errorf("no jump is pending: %d %v", w.Code, w.Header())
+	}
+}
