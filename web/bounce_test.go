@@ -256,11 +256,7 @@ func TestHomesAreFoundByWords(t *testing.T) {
 		if !strings.Contains(page, `value="`+html.EscapeString(said)+`"`) || !strings.Contains(page, `name="wantsurl" value="/mod/x#p3"`) || strings.Count(page, "<script>") != 1 {
 			t.Errorf("%q:\n%s", said, page)
 		}
-		var origins []string
-		for _, home := range offered(page)[:want] {
-			origins = append(origins, home)
-		}
-		wantChooser(t, said, w, origins...)
+		wantChooser(t, said, w, offered(page)[:want]...)
 		if n := len(w.Header().Get("Content-Security-Policy")); n > 2000 {
 			t.Errorf("a header of %d bytes", n)
 		}
