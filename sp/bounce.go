@@ -41,7 +41,7 @@ type Bounce struct {
 	Wantsurl string        // as it came, for the record
 	Home     *gateway.Peer // where the learner is sent; if they are asked, the one that is remembered
 	Outcome  string        // one of the constants; empty if refused
-	Location string        // answer with a 303 to it; if empty, ask
+	Location string        // lead there; if empty, ask
 	Cookies  []*http.Cookie
 	Err      error
 }

@@ -84,6 +84,8 @@ func (h *Handler) bounced(w http.ResponseWriter, r *http.Request, site *Site, st
 		writeProblem(w, r, notReady, home, nil)
 	case a.Refused:
 		writeProblem(w, r, problemOf(a.Rule), home, []detail{{"rule", string(a.Rule)}})
+	case a.Location != "" && step == "choose":
+		writeDeparture(w, r, site, a)
 	case a.Location != "":
 		writeRedirect(w, http.StatusSeeOther, a.Location)
 	default:

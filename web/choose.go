@@ -19,7 +19,13 @@ var homeHTML string
 //go:embed templates/home.js
 var homeScript string
 
-var homeTemplate = template.Must(template.New("home").Parse(homeHTML))
+//go:embed templates/departure.html
+var departureHTML string
+
+var (
+	homeTemplate      = template.Must(template.New("home").Parse(homeHTML))
+	departureTemplate = template.Must(template.New("departure").Parse(departureHTML))
+)
 
 const (
 	// maxChoices is how many homes a page lists. Each stands in its
@@ -40,9 +46,9 @@ type choice struct {
 }
 
 // writeChooser asks a learner where they come from. The form leads to us, and
-// from here to one of the homes that are listed: browsers apply form-action to
-// the redirect too. Its Referrer-Policy lets older browsers say that it was our
-// page. The search is done by us; the script only spares the way.
+// from here to one of the homes that are listed. Its Referrer-Policy lets older
+// browsers say that it was our page. The search is done by us; the script only
+// spares the way.
 func writeChooser(w http.ResponseWriter, r *http.Request, site *Site, a sp.Bounce) {
 	said := ""
 	if r.URL.Path == site.Wwwroot.Path()+sp.HomePath {
@@ -71,6 +77,26 @@ func writeChooser(w http.ResponseWriter, r *http.Request, site *Site, a sp.Bounc
 	guardPage(w.Header())
 	w.Header().Set("Content-Security-Policy", scriptPolicy(strings.Join(slices.Compact(forms), " "), homeScript))
 	w.Header().Set("Referrer-Policy", "same-origin")
+	writePage(w, r, http.StatusOK, page.Bytes())
+}
+
+// writeDeparture sends who has chosen on, after mayLead. It is a page that leads
+// there by itself and no redirect: Chromium applies form-action to all redirects
+// that follow a form, and those of a home may go by a login provider that nobody
+// here knows.
+func writeDeparture(w http.ResponseWriter, r *http.Request, site *Site, a sp.Bounce) {
+	to := site.Wwwroot.Host() + site.Wwwroot.Path()
+	if a.Home != nil {
+		to = a.Home.Label()
+	}
+	var page bytes.Buffer
+	err := departureTemplate.Execute(&page, map[string]any{"To": to, "Location": a.Location, "Style": template.CSS(style)})
+	if err != nil { // the template and its data are our own
+		panic(err)
+	}
+	guardPage(w.Header())
+	w.Header().Set("Content-Security-Policy", problemPolicy)
+	w.Header().Set("Refresh", "0; url="+a.Location)
 	writePage(w, r, http.StatusOK, page.Bytes())
 }
 

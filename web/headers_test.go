@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -213,6 +214,7 @@ func TestEveryAnswerAboutHomesHasItsSecurityHeaders(t *testing.T) {
 			}
 		}
 	}
+	wantGuarded(t, "a choice", b.send("POST", "https://home.test/jumpgate/home", url.Values{"home": {"https://a.test"}, "wantsurl": {"/x"}}, b.remembered(t, "https://a.test")))
 	if pages < 8 {
 		t.Errorf("only %d pages", pages)
 	}

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"html"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -58,8 +61,15 @@ func (v *visitor) chooses(c *crossroads, home, wantsurl string) *visitor {
 		r.Header.Set("Sec-Fetch-Site", "same-origin")
 		r.Header.Set("Accept", "text/html")
 	}
-	return v.do(r, err)
+	v.do(r, err)
+	if on := departure.FindStringSubmatch(v.page); on != nil {
+		v.navigate(html.UnescapeString(on[1]))
+	}
+	return v
 }
+
+// departure is where the page that follows a choice leads by itself.
+var departure = regexp.MustCompile(`<a class="button main" href="([^"]+)">Continue</a>`)
 
 // page is the address of a post, without its fragment.
 const discussion = "/mod/forum/discuss.php?d=1"
@@ -215,6 +225,32 @@ func TestBouncesInABrowser(t *testing.T) {
 	}
 	b.comes(second, "the second of two tabs", discussion, "p2", b.picks(b.homes[0]))
 	b.comes(ctx, "the first of two tabs", discussion, "p3", b.picks(b.homes[0]))
+}
+
+// A home may ask a login provider who it is, whose address we do not know, and
+// Chromium applies form-action to every redirect that follows a form.
+func TestAChoiceLeadsByALoginProvider(t *testing.T) {
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, "<h1 id=provider>Log in</h1>")
+	}))
+	defer provider.Close()
+	home := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, provider.URL+r.URL.RequestURI(), http.StatusSeeOther)
+	}))
+	defer home.Close()
+	peers := t.TempDir()
+	writeFile(t, filepath.Join(peers, "home.yaml"), fmt.Sprintf("{wwwroot: %q, fingerprint: 'SHA256:%064x', publish: [sso_sp], subscribe: [sso_idp]}\n", home.URL, 1))
+	b := newBouncing(t, "bounce: auto\n    peers_dir: "+peers)
+	ctx := browser(t)
+	err := chromedp.Do(ctx, chromedp.Navigate(b.forum+discussion+"#p2"), asked(), b.picks(home.URL), chromedp.WaitVisible(chromedp.CSS("#provider")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := provider.URL + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(b.forum) + "&wantsurl=" + url.QueryEscape(discussion+"#p2")
+	if at, err := chromedp.Run(ctx, chromedp.Location()); err != nil || at != want {
+		t.Errorf("at %s, %v, want %s", at, err, want)
+	}
 }
 
 func TestAHomeIsFoundByTheKeyboard(t *testing.T) {

@@ -35,6 +35,7 @@ var exits = map[string]struct{ by, test string }{
 	"idp/pending.go Provider.keepName": {"what Moodle sent: its own login page", "TestAWrongPasswordDoesNotLoseTheTabsJump"},
 
 	// Written.
+	"web/choose.go writeDeparture":  {"Site.mayLead, in Handler.bounced", "TestABounceThatStraysIsStopped"},
 	"web/redirect.go writeRedirect": {"Site.mayLead, whatever was decided", "TestAStrayRedirectIsStopped"},
 }
 
