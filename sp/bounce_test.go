@@ -345,3 +345,35 @@ func TestWatchingCostsNothing(t *testing.T) {
 		t.Errorf("Watches allocates %v times", n)
 	}
 }
+
+// FuzzBounce asks for any page of a Moodle that answers with any address: who is
+// sent somewhere goes to a home of the list, for a page of our own.
+func FuzzBounce(f *testing.F) {
+	f.Add("/moodle/mod/x?d=1", forumRoot+"/login/index.php")
+	f.Add("/moodle//evil.test/", "/moodle/login/index.php")
+	f.Add("/moodle/%2e%2e/%2f/evil.test", "../login/index.php")
+	f.Add("/%6doodle/x", "//forum.test/moodle/login/index.php?a#b")
+	b := bouncing(f, true)
+	jar := remembering(f, b, "https://home.test")
+	own := gateway.OwnSite(b.Homes.Site)
+	f.Fuzz(func(t *testing.T, target, location string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil || !strings.HasPrefix(u.Path, "/") {
+			return
+		}
+		r := navigates("https://forum.test/", jar)
+		r.URL.Path, r.URL.RawPath, r.URL.RawQuery, r.RequestURI = u.Path, u.RawPath, u.RawQuery, target
+		if !b.Watches(r) {
+			return
+		}
+		a, ok := b.Look(r, answers(303, location))
+		if !ok {
+			return
+		}
+		page, found := strings.CutPrefix(a.Location, jumpTo("https://home.test", ""))
+		wantsurl, err := url.QueryUnescape(page)
+		if d := gateway.DecideOwn(own, wantsurl); !found || err != nil || d.Rule != gateway.RulePath || d.Target != a.Page || !b.Homes.Peers.Covers(a.Location, time.Now()) {
+			t.Errorf("%q, answered with %q, leads to %s", target, location, a.Location)
+		}
+	})
+}
