@@ -30,8 +30,7 @@ type bouncing struct {
 func newBouncing(t *testing.T, site string) *bouncing {
 	t.Helper()
 	r := startRedis(t)
-	identity := "{source: moodle-redis, prefix: mdl_, mfa: false, redis: " + r.url() + "}" // which notices at once
-	return &bouncing{redis: r, crossroads: newCrossroads(t, identity, site, moodletest.Sessions{Redis: r.Client, Prefix: "mdl_"})}
+	return &bouncing{redis: r, crossroads: newCrossroads(t, "{source: moodle-web}", site, moodletest.Sessions{Redis: r.Client, Prefix: "mdl_"})}
 }
 
 // forget ends all sessions of the forum.
