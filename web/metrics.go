@@ -58,7 +58,7 @@ func NewMetrics(up func() bool) *Metrics {
 		}, []string{"site", "home", "outcome", "rule"}),
 		bounces: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_bounces_total",
-			Help: "Learners who were not logged in, by the home that they were sent to, outcome (bounced, choose, back, left, chosen, here, refused, error) and the rule that decided.",
+			Help: "Learners who were not logged in, by home (where they were sent, or if they were asked, the one that is remembered), outcome (bounced, choose, back, left, chosen, here, refused, error) and the rule that decided.",
 		}, []string{"site", "home", "outcome", "rule"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
