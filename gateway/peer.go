@@ -107,6 +107,10 @@ func (p *Peer) Publishes(service string) bool { return slices.Contains(p.Publish
 // Subscribes reports whether we may call the peer's methods of service.
 func (p *Peer) Subscribes(service string) bool { return slices.Contains(p.Subscribe, service) }
 
+// IsHome reports whether learners of the peer may come here: it may send them,
+// and we may ask it who they are (protocol page, section 5.2).
+func (p *Peer) IsHome() bool { return p.Publishes(ServiceSSOSP) && p.Subscribes(ServiceSSOIDP) }
+
 // Standing returns RuleOK, or the rule by which nobody deals with the peer at
 // this time.
 func (p *Peer) Standing(now time.Time) Rule {

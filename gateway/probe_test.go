@@ -19,7 +19,7 @@ func TestWhatIsAProbeIsSaidOfEveryRule(t *testing.T) {
 		gateway.RuleRepeated: false, gateway.RuleBadQuery: false, gateway.RuleQueryTooLong: false,
 		// Nothing that a link says.
 		gateway.RuleMNetOff: false, gateway.RulePeerOff: false, gateway.RulePeerExpired: false, gateway.RulePeerGrant: false,
-		gateway.RuleNotNavigation: false, gateway.RuleTooMany: false, gateway.RuleUpstreamLocation: false,
+		gateway.RuleNotNavigation: false, gateway.RuleNoCookie: false, gateway.RuleTooMany: false, gateway.RuleUpstreamLocation: false,
 		gateway.RuleUnsigned: false, gateway.RuleSignatureMalformed: false, gateway.RuleSignatureKey: false, gateway.RuleSignatureInvalid: false,
 		gateway.RuleSignatureOther: false, gateway.RuleSignatureExpired: false, gateway.RuleSignatureTooLong: false,
 		gateway.RuleSignatureRevoked: false, gateway.RuleConfirmOver: false, gateway.RuleFormForeign: false,

@@ -29,6 +29,7 @@ const (
 	RuleBadQuery      Rule = "bad-query"      // the query of the request cannot be read
 	RuleQueryTooLong  Rule = "query-too-long" // over 16 KiB
 	RuleNotNavigation Rule = "not-navigation" // a picture, frame, script or prefetch asks, not a learner
+	RuleNoCookie      Rule = "no-cookie"      // the browser keeps no cookies, and could not be logged in
 	RuleTooMany       Rule = "too-many"       // more jumps wait for a login than this address or site may have
 	RuleRateUser      Rule = "rate-user"      // this learner has jumped too often
 	RuleRateAddress   Rule = "rate-address"   // too many jumps come from this address

@@ -34,12 +34,18 @@ const (
 type homeClaims = jwt.RegisteredClaims
 
 // Cookie returns the cookie that remembers home.
-func (h *Homes) Cookie(home *gateway.Peer) (*http.Cookie, error) {
+func (h *Homes) Cookie(home *gateway.Peer) (*http.Cookie, error) { return h.cookie(home.Wwwroot) }
+
+// HereCookie returns the cookie that remembers that there is no home: the
+// browser's learner has an account of the site itself.
+func (h *Homes) HereCookie() (*http.Cookie, error) { return h.cookie(h.Site) }
+
+func (h *Homes) cookie(home gateway.Wwwroot) (*http.Cookie, error) {
 	now := h.Now()
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, homeClaims{
 		Issuer:    h.Site.String(),
 		Audience:  jwt.ClaimStrings{homeAudience},
-		Subject:   home.Wwwroot.String(),
+		Subject:   home.String(),
 		IssuedAt:  jwt.NewNumericDate(now),
 		ExpiresAt: jwt.NewNumericDate(now.Add(homeLifetime)),
 	}).SignedString(h.Keys()[0][:])
@@ -52,8 +58,16 @@ func (h *Homes) Cookie(home *gateway.Peer) (*http.Cookie, error) {
 	}, nil
 }
 
-// errNoHome says that a browser's home is not known.
-var errNoHome = errors.New("no home is remembered")
+var (
+	errNoHome = errors.New("no home is remembered")
+	errHere   = errors.New("what is remembered is the site itself")
+)
+
+// Here reports whether a request's cookie says what HereCookie says.
+func (h *Homes) Here(r *http.Request) bool {
+	_, err := h.Home(r)
+	return errors.Is(err, errHere)
+}
 
 // Home returns the home that a request's cookie names, if the cookie is our
 // own, not expired, and the home is still a peer.
@@ -81,6 +95,9 @@ func (h *Homes) home(r *http.Request, site gateway.Wwwroot) (*gateway.Peer, erro
 		jwt.WithTimeFunc(h.Now))
 	if err != nil {
 		return nil, fmt.Errorf("remembered home: %w", err)
+	}
+	if claims.Subject == site.String() {
+		return nil, errHere
 	}
 	home := h.Peers.Find(claims.Subject)
 	if home == nil || home.Standing(h.Now()) != gateway.RuleOK {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"jumpgate/gateway"
+	"jumpgate/sp"
 )
 
 // host is what answers to a Host header: a site, at its wwwroot, under former
@@ -75,8 +76,9 @@ func (h *Handler) at(name string, site *Site) *host {
 // everybody else to the same page of the wwwroot. Answers that lead there may
 // not be kept: addresses hold tokens, and an alias may become a site again.
 func (a *alias) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// Who lands under an old name is logged in under the new one.
-	if p := ourPath(a.root, r.URL.Path); p != "" && p != gateway.Moodle.LandPath() {
+	// Who lands under an old name is logged in under the new one, whose cookies
+	// also know the learner's home.
+	if p := ourPath(a.root, r.URL.Path); p != "" && p != gateway.Moodle.LandPath() && p != sp.HomePath {
 		a.ours.ServeHTTP(w, a.atSite(r))
 		return
 	}

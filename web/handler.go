@@ -30,6 +30,7 @@ type Site struct {
 	IDP       *idp.Provider
 	Guard     *idp.Guard // in guard mode, which has neither IDP nor PublicKey
 	Homes     *sp.Homes
+	Bounces   *sp.Bounces // nil if nobody is sent home
 	Landings  *sp.Landings
 	RPC       http.Handler // the MNet endpoint; nil if MNet is switched off
 	PublicKey http.Handler // nil then too
@@ -38,6 +39,7 @@ type Site struct {
 	ours        http.Handler
 	watch       proxy.Inspect // looks at what Moodle answers
 	loginReturn proxy.Inspect // and lets a pending jump take its place
+	bounce      proxy.Inspect // does both, and sends learners home
 	requests    prometheus.Counter
 }
 
@@ -59,7 +61,7 @@ func NewHandler(sites []*Site, trust proxy.Trust, log *slog.Logger, metrics *Met
 			jump = h.guardedJump(site)
 		}
 		site.ours = h.router(site, jump)
-		site.watch, site.loginReturn = h.watch(site), h.loginReturn(site)
+		site.watch, site.loginReturn, site.bounce = h.watch(site), h.loginReturn(site), h.bounce(site)
 		site.requests = metrics.requests.WithLabelValues(site.Wwwroot.String())
 		for _, name := range hostsOf(site.Wwwroot) {
 			h.at(name, site).itself = true
@@ -103,6 +105,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		former.ServeHTTP(w, r)
 	case ours(site.Wwwroot, r.URL.Path):
 		site.ours.ServeHTTP(w, r)
+	case site.Bounces != nil && site.Bounces.Watches(r):
+		site.Proxy.Serve(w, r, site.bounce)
 	case site.IDP != nil && site.IDP.Expects(r):
 		site.Proxy.Serve(w, r, site.loginReturn)
 	case site.IDP != nil && site.IDP.Watches(r):

@@ -48,6 +48,7 @@ type front struct {
 	log      *logBuffer
 	rpc      http.HandlerFunc
 	last     proxy.Inspect
+	site     *web.Site
 }
 
 // logBuffer is a log that many goroutines may write to and read.
@@ -131,7 +132,7 @@ func newRecordedFront(t testing.TB, root string, trail *audit.Trail, change ...f
 	for _, c := range change {
 		c(&options)
 	}
-	f.Handler = web.NewHandler([]*web.Site{{
+	f.site = &web.Site{
 		Wwwroot: site, Peers: peers, Proxy: through,
 		IDP:       idp.New(options),
 		Homes:     &sp.Homes{Site: site, Peers: peers, Keys: func() [][32]byte { return make([][32]byte, 1) }, Now: time.Now},
@@ -139,7 +140,8 @@ func newRecordedFront(t testing.TB, root string, trail *audit.Trail, change ...f
 		RPC:       http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.rpc(w, r) }),
 		PublicKey: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "key") }),
 		Trail:     trail,
-	}}, nil, log, f.metrics)
+	}
+	f.Handler = web.NewHandler([]*web.Site{f.site}, nil, log, f.metrics)
 	return f
 }
 

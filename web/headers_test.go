@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -39,6 +40,11 @@ var ownEndpoints = []string{
 	"/auth/mnet/land.php",
 	"/auth/mnet/land.php/x",
 	"/jumpgate/switch",
+	"/jumpgate/home",
+	"/jumpgate/home?wantsurl=//evil.test",
+	"/jumpgate/home/x",
+	"/jumpgate/link",
+	"/jumpgate/link?url=//evil.test",
 }
 
 var methods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "JUMP"}
@@ -182,6 +188,35 @@ func TestEveryAddressOfOursIsKnown(t *testing.T) {
 		if !found {
 			t.Errorf("%s is not tried", path)
 		}
+	}
+}
+
+func TestEveryAnswerAboutHomesHasItsSecurityHeaders(t *testing.T) {
+	b := newBouncing(t, true, homePeer(t, "https://a.test", ""))
+	pages := 0
+	for _, endpoint := range append([]string{"/jumpgate/link?url=/x", "/jumpgate/link?url=/x&home=evil.test", "/mod/x", "/mod/y"}, ownEndpoints...) {
+		for _, method := range methods {
+			for _, cookies := range [][]*http.Cookie{nil, {b.remembered(t, "https://a.test")}} {
+				w := b.send(method, "https://home.test"+endpoint, nil, cookies...)
+				what := method + " " + endpoint
+				switch {
+				case w.Header().Get("Location") == login, strings.Contains(endpoint, "/mnet/"): // Moodle's own
+				case strings.Contains(w.Header().Get("Content-Security-Policy"), "script-src"):
+					pages++
+					wantChooser(t, what, w, "https://a.test")
+				case strings.Contains(w.Header().Get("Content-Security-Policy"), "form-action 'self';"):
+					pages++
+					w.Header().Set("Content-Security-Policy", strings.Replace(w.Header().Get("Content-Security-Policy"), "form-action 'self';", "form-action 'none';", 1))
+					fallthrough
+				default:
+					wantGuarded(t, what, w)
+				}
+			}
+		}
+	}
+	wantGuarded(t, "a choice", b.send("POST", "https://home.test/jumpgate/home", url.Values{"home": {"https://a.test"}, "wantsurl": {"/x"}}, b.remembered(t, "https://a.test")))
+	if pages < 8 {
+		t.Errorf("only %d pages", pages)
 	}
 }
 

@@ -18,6 +18,7 @@ type Metrics struct {
 	calls       *prometheus.CounterVec
 	logouts     *prometheus.CounterVec
 	landings    *prometheus.CounterVec
+	bounces     *prometheus.CounterVec
 	failures    *prometheus.CounterVec
 	redirects   *prometheus.CounterVec
 }
@@ -55,6 +56,10 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_landings_total",
 			Help: "Learners of other homes who come here, by home, outcome (landed, same, used, asked, switched, stayed, failed, unsure, refused, head, error) and the rule that decided.",
 		}, []string{"site", "home", "outcome", "rule"}),
+		bounces: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_bounces_total",
+			Help: "Learners who were not logged in, by home (where they were sent, or if they were asked, the one that is remembered), outcome (bounced, choose, back, left, chosen, here, refused, error) and the rule that decided.",
+		}, []string{"site", "home", "outcome", "rule"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
 		}, []string{"site", "status"}),
@@ -63,7 +68,7 @@ func NewMetrics(up func() bool) *Metrics {
 			Help: "Redirects of the Moodle behind to somewhere that is not allowed, by what became of them (reported, stopped).",
 		}, []string{"site", "decision"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.landings, m.failures, m.redirects,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.landings, m.bounces, m.failures, m.redirects,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {
 				return 1

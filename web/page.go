@@ -29,6 +29,12 @@ func contentPolicy(forms string) string {
 
 var problemPolicy = contentPolicy("'none'") // problems have no forms
 
+// scriptPolicy is contentPolicy for a page with one script of ours.
+func scriptPolicy(forms, script string) string {
+	sum := sha256.Sum256([]byte(script))
+	return contentPolicy(forms) + "; script-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
 // detail is a line for the administrator below a page.
 type detail struct{ Name, Value string }
 
@@ -67,11 +73,15 @@ func writeRetry(w http.ResponseWriter, r *http.Request, p problem, again, home s
 
 // writePage answers with a page of ours, whose headers are set.
 func writePage(w http.ResponseWriter, r *http.Request, status int, page []byte) {
+	writeText(w, r, status, "text/html; charset=utf-8", page)
+}
+
+func writeText(w http.ResponseWriter, r *http.Request, status int, mediaType string, text []byte) {
 	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(page)))
+	h.Set("Content-Type", mediaType)
+	h.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		w.Write(page)
+		w.Write(text)
 	}
 }

@@ -28,6 +28,8 @@ var ourPaths = []string{
 	idp.CallbackPath,
 	idp.ConfirmPath,
 	sp.SwitchPath,
+	sp.HomePath,
+	linkPath,
 }
 
 // ours reports whether a path means one of ours.
@@ -114,6 +116,11 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	}
 	m.Path(root+gateway.Moodle.LandPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.land(site)))
 	m.Path(root + sp.SwitchPath).Handler(form(site, h.switchAccount(site)))
+	if site.Bounces != nil {
+		m.Path(root+sp.HomePath).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.askHome(site)))
+		m.Path(root + sp.HomePath).Methods(http.MethodPost).Handler(form(site, h.chooseHome(site)))
+	}
+	m.Path(root+linkPath).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(craftLink(site)))
 	if site.IDP != nil && site.IDP.OpenID != nil {
 		m.Path(root+idp.CallbackPath).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.callback(site)))
 	}

@@ -26,11 +26,19 @@ var exits = map[string]struct{ by, test string }{
 	"idp/roam.go Provider.homeward":          {"gateway.Decide; the home is an open peer", "TestAHubSendsRemoteLearnersHome"},
 	"idp/roam.go Provider.Forward":           {"gateway.Decide; our own jump address", "TestForward"},
 
+	"sp/bounce.go Bounces.send":     {"gateway.DecideHome, or a remembered home of the same list, then gateway.JumpLink", "TestWhoIsSentHome"},
+	"sp/bounce.go Bounces.Choose":   {"gateway.DecideOwn: the page itself, below our own wwwroot", "TestAChoiceIsTakenAndRemembered"},
+	"sp/switch.go Landings.decided": {"gateway.DecideLanding: a page of our own, or of the home", "TestALandingOfAnotherAccountAsks"},
+
+	"sp/headerlogin.go Landings.LogIn": {"gateway.DecideLanding, likewise", "TestATokenIsShownToItsHomeOnce"},
+	"sp/headerlogin.go Landings.enter": {"gateway.DecideLanding, likewise", "TestALearnerIsLoggedInByHeaders"},
+
 	// Moodle's own, passed on.
 	"idp/guard.go Guard.Check":         {"below our own wwwroot by gateway.ParseTarget, else gateway.LandLink", "TestNothingElseLeaves"},
 	"idp/pending.go Provider.keepName": {"what Moodle sent: its own login page", "TestAWrongPasswordDoesNotLoseTheTabsJump"},
 
 	// Written.
+	"web/choose.go writeDeparture":  {"Site.mayLead, in Handler.bounced", "TestABounceThatStraysIsStopped"},
 	"web/redirect.go writeRedirect": {"Site.mayLead, whatever was decided", "TestAStrayRedirectIsStopped"},
 }
 
@@ -90,7 +98,7 @@ func findExits(name string, found map[string]bool) error {
 		}
 		at := strings.TrimPrefix(filepath.ToSlash(name), "../../") + " " + receiver(f) + f.Name.Name
 		ast.Inspect(f, func(n ast.Node) bool {
-			if redirects(n) || strings.HasPrefix(at, "idp/") && answers(n) {
+			if redirects(n) || (strings.HasPrefix(at, "idp/") || strings.HasPrefix(at, "sp/")) && answers(n) {
 				found[at] = true
 			}
 			return true

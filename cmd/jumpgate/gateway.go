@@ -171,6 +171,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Landings: landings(s, state, keys, trust, source),
 	}
 	site.Landings.Header = headerLogins(c, s, state, asked, caller)
+	site.Bounces = bounces(s, site.Homes)
 	if s.MNet.Off {
 		return site, nil
 	}

@@ -85,7 +85,7 @@ func (c *crossroads) gateway(identity, site string, key *mnet.Key, homes []*gate
 	for i, home := range homes {
 		name := fmt.Sprintf("home%d.pem", i)
 		writeFile(c.t, filepath.Join(dir, name), home.Certificate.PEM())
-		peers += fmt.Sprintf("      - {wwwroot: %q, certificate: %s, publish: [], subscribe: []}\n", home.Wwwroot, name)
+		peers += fmt.Sprintf("      - {wwwroot: %q, certificate: %s, publish: [sso_sp], subscribe: [sso_idp]}\n", home.Wwwroot, name)
 	}
 	file := filepath.Join(dir, "jumpgate.yaml")
 	writeFile(c.t, file, fmt.Sprintf(`

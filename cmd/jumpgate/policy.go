@@ -41,12 +41,13 @@ type policy struct {
 	Redirects     redirectsDoc `json:"redirects"`
 	// Of jumps that a foreign page may have begun, and of links.
 	UnsignedJumps string `json:"unsigned_jumps"`
+	MaxLinkDays   int    `json:"max_link_days"`
 	// Of learners of others who come here.
-	Landing     string       `json:"landing"`            // moodle or header
-	Accounts    string       `json:"accounts,omitempty"` // with header: what theirs are called
-	MaxLinkDays int          `json:"max_link_days"`
-	Peers       []policyPeer `json:"peers"`
-	Rules       []policyRule `json:"rules"`
+	Landing  string       `json:"landing"`            // moodle or header
+	Accounts string       `json:"accounts,omitempty"` // with header: what theirs are called
+	Bounce   string       `json:"bounce"`             // off, choose or auto
+	Peers    []policyPeer `json:"peers"`
+	Rules    []policyRule `json:"rules"`
 }
 
 // policyRates are how often learners may jump; peers have theirs.
@@ -127,7 +128,7 @@ func policyOf(s *config.Site, limits config.Limits) policy {
 		Site: s.Wwwroot.String(), Aliases: sortedNames(s.Aliases), Issuer: s.Issuer, MNet: "strict", Roam: accessOf(s.Roam),
 		Rates:         policyRates{limits.JumpsPerUser.String(), limits.JumpsPerAddress.String()},
 		Redirects:     redirectsDoc{Mode: s.Redirects.Mode(), Allow: []string{}},
-		UnsignedJumps: string(s.Unsigned), MaxLinkDays: int(s.MaxLinkLife / (24 * time.Hour)), Peers: []policyPeer{},
+		UnsignedJumps: string(s.Unsigned), MaxLinkDays: int(s.MaxLinkLife / (24 * time.Hour)), Bounce: s.Bounce, Peers: []policyPeer{},
 	}
 	if s.Issuer == config.IssuerMoodle {
 		p.Rates.User = "off" // Moodle alone knows who it is
@@ -242,6 +243,7 @@ func (p policy) write(out io.Writer) {
 	if p.Accounts != "" {
 		row("  accounts", p.Accounts)
 	}
+	row("bounce", p.Bounce)
 	for _, peer := range p.Peers {
 		fmt.Fprintln(out)
 		row("peer", peer.Wwwroot)

@@ -26,6 +26,7 @@ const (
 	KindProbe      Kind = "probe"      // the decision of a jump or landing that was made to lead somebody away from the peers
 	KindRedemption Kind = "redemption" // of a token, by a peer
 	KindLanding    Kind = "landing"    // at our own Moodle, from a peer
+	KindBounce     Kind = "bounce"     // of a learner who was not logged in, to their home or to the login here
 	KindRedirect   Kind = "redirect"   // of our own Moodle, to somewhere that was not allowed; Count more before it have no line
 	KindRPC        Kind = "rpc"        // a call of a peer that was refused, or failed
 	KindLogout     Kind = "logout"     // a session that was to end with another

@@ -152,6 +152,10 @@ type Site struct {
 	// and whose links carry no good signature.
 	Unsigned gateway.Unsigned
 
+	// Bounce says what becomes of learners who are not logged in and ask for a
+	// page: BounceOff, BounceChoose or BounceAuto.
+	Bounce string
+
 	// MaxLinkLife is how far ahead a signed link may expire, in whole days.
 	MaxLinkLife time.Duration
 
@@ -195,6 +199,13 @@ type MNet struct {
 const (
 	IssuerGateway = "gateway" // the gateway itself
 	IssuerMoodle  = "moodle"  // the Moodle behind, guarded by the gateway
+)
+
+// What becomes of learners who are not logged in and ask for a page.
+const (
+	BounceOff    = off      // Moodle's login page, as ever
+	BounceChoose = "choose" // a page that asks where they come from
+	BounceAuto   = "auto"   // they are sent home if that is remembered, else asked
 )
 
 // The identity sources.

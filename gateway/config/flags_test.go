@@ -51,7 +51,7 @@ func TestFlagsAreEnoughForOneSite(t *testing.T) {
 			},
 			MNet:     MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
 			Landing:  Landing{By: "moodle"},
-			Unsigned: "allow", MaxLinkLife: 90 * 24 * time.Hour,
+			Unsigned: "allow", MaxLinkLife: 90 * 24 * time.Hour, Bounce: "off",
 			Peers: peers,
 		}},
 	}

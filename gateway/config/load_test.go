@@ -79,8 +79,8 @@ func TestWhatAFileLeavesOutHasADefault(t *testing.T) {
 			MNet:        MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
 			Landing:     Landing{By: "moodle"},
 			Unsigned:    "allow",
-			MaxLinkLife: 90 * 24 * time.Hour,
-			Peers:       &gateway.Allowlist{},
+			MaxLinkLife: 90 * 24 * time.Hour, Bounce: "off",
+			Peers: &gateway.Allowlist{},
 		}},
 		Warnings: []Warning{{
 			Position{File: "jumpgate.yaml", Line: 3, Column: 14},
@@ -130,6 +130,7 @@ sites:
     roam: {allow: [Ada, "student-*"], allow_file: names, deny: [bob], deny_file: empty}
     unsigned_jumps: confirm
     max_link_life: 30d
+    bounce: auto
     peers:
       - wwwroot: https://sp.example.org
         aliases: [http://sp.example.org, https://old.example.org]
@@ -261,7 +262,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 			Landing:   Landing{By: "moodle"},
 			Redirects: Redirects{Enforce: true, Allow: []gateway.Destination{destination("https://login.example.org/realms/College"), destination("moodlemobile:")}},
 			Roam:      gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
-			Unsigned:  "confirm", MaxLinkLife: 30 * 24 * time.Hour,
+			Unsigned:  "confirm", MaxLinkLife: 30 * 24 * time.Hour, Bounce: "auto",
 			Peers:    first.Closed(),
 			PeersDir: in("peers.d"),
 		}, {
@@ -276,7 +277,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 			},
 			MNet:     MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
 			Landing:  Landing{By: "moodle"},
-			Unsigned: "allow", MaxLinkLife: 90 * 24 * time.Hour,
+			Unsigned: "allow", MaxLinkLife: 90 * 24 * time.Hour, Bounce: "off",
 			Peers: second,
 		}},
 	}
@@ -327,6 +328,16 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			[]string{
 				`jumpgate.yaml:6:21: "unsigned_jumps" does nothing with issuer: moodle: nobody looks at signatures, and who is logged in is not known`,
 				`jumpgate.yaml:7:65: "require_signed" does nothing with issuer: moodle: nobody looks at signatures, and who is logged in is not known`,
+			}},
+		{"homes for a bounce", minimal + "    bounce: auto\n    peers: [{wwwroot: 'https://a.example.org', publish: [sso_sp], subscribe: [sso_idp]}]\n", nil},
+		{"a bounce that leads nowhere", minimal + "    bounce: choose\n" + peers,
+			[]string{`jumpgate.yaml:5:13: "bounce" does nothing: no peer is a home; a Moodle whose learners come here has publish: [sso_sp] and subscribe: [sso_idp]`}},
+		{"a bounce to a Mahara", minimal + "    bounce: auto\n    peers: [{wwwroot: 'https://a.example.org', application: mahara, publish: [sso_sp], subscribe: [sso_idp]}]\n",
+			[]string{`jumpgate.yaml:5:13: "bounce" does nothing: no peer is a home; a Moodle whose learners come here has publish: [sso_sp] and subscribe: [sso_idp]`}},
+		{"a bounce without MNet", minimal + "    bounce: auto\n    mnet: {dispatcher: off}\n" + peers,
+			[]string{
+				"jumpgate.yaml:6:24: MNet is switched off: every jump will be refused, and no peer is answered",
+				`jumpgate.yaml:5:13: "bounce" does nothing while MNet is switched off`,
 			}},
 		{"MNet switched off", minimal + "    mnet: {dispatcher: \"off\"}\n" + peers,
 			[]string{"jumpgate.yaml:5:24: MNet is switched off: every jump will be refused, and no peer is answered"}},

@@ -97,6 +97,7 @@ type siteDoc struct {
 	Roam            *accessDoc   `yaml:"roam,omitempty"`
 	UnsignedJumps   string       `yaml:"unsigned_jumps"`
 	MaxLinkLife     string       `yaml:"max_link_life"`
+	Bounce          string       `yaml:"bounce"`
 	Peers           []peerDoc    `yaml:"peers"`
 	PeersDir        string       `yaml:"peers_dir,omitempty"`
 }
@@ -240,6 +241,7 @@ func (s *Site) doc(c *Config) siteDoc {
 		Roam:            access(s.Roam),
 		UnsignedJumps:   string(s.Unsigned),
 		MaxLinkLife:     days(s.MaxLinkLife),
+		Bounce:          s.Bounce,
 	}
 	for _, p := range s.Peers.Peers() {
 		peer := s.peerDoc(p)

@@ -57,6 +57,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	s.Unsigned, s.MaxLinkLife = o.unsigned(s.Issuer), o.days("max_link_life", DefaultMaxLinkLife)
 	r.peers(o, s)
 	s.checkLanding(o)
+	o.bounce(s)
 	if s.MNet.Off && s.Peers != nil {
 		s.Peers = s.Peers.Closed()
 	}

@@ -12,6 +12,7 @@ const (
 	PagePassword = "/login/change_password.php" // where a new password is chosen
 	PageMFA      = "/admin/tool/mfa/auth.php"   // where tool_mfa asks for a factor
 	PageLogout   = "/login/logout.php"          // with the sesskey; without it, asks
+	PageOAuth2   = "/admin/oauth2callback.php"  // a login at a provider comes back to it
 	pageAJAX     = "/lib/ajax/service.php"
 	pageREST     = "/webservice/rest/server.php"
 )
