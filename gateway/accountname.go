@@ -92,6 +92,27 @@ func (n AccountNames) Of(home Wwwroot, username string) (string, error) {
 	return name, nil
 }
 
+// Username undoes Of: it returns what a home calls the learner who has this name
+// here. It fails for what is no name of a learner of that home.
+func (n AccountNames) Username(home Wwwroot, name string) (string, error) {
+	var b strings.Builder
+	rest, ok := strings.CutSuffix(name, n.suffix(home))
+	for ok {
+		before, number, found := strings.Cut(rest, "_-")
+		if b.WriteString(before); !found {
+			break
+		}
+		number, rest, ok = strings.Cut(number, "-")
+		c, err := strconv.ParseInt(number, 16, 32)
+		ok = ok && err == nil
+		b.WriteRune(rune(c))
+	}
+	if again, err := n.Of(home, b.String()); !ok || err != nil || again != name {
+		return "", errors.New("the name is not that of a learner of this home")
+	}
+	return b.String(), nil
+}
+
 // Collisions returns the pairs among homes of which learners could get one name,
 // in their order: the name of either home ends in what stands for the other.
 // Homes must not be repeated.

@@ -21,6 +21,7 @@ const HomePath = "/jumpgate/home"
 type Bounces struct {
 	Homes *Homes
 	Auto  bool // without asking, if the home is remembered
+	Other bool // the application is no Moodle: who is to log in is answered 401
 }
 
 // What becomes of a learner who is not logged in.
@@ -82,16 +83,23 @@ func accepts(values []string, mediaType string) bool {
 func (b *Bounces) Look(r *http.Request, res *http.Response) (Bounce, bool) {
 	if r.URL.Path == b.Homes.Site.Path()+moodle.PageLogout {
 		if res.StatusCode/100 == 3 { // without the right sesskey it is a page that asks
-			res.Header.Add("Set-Cookie", b.mark(nil, loggedOut).String())
+			res.Header.Add("Set-Cookie", b.LoggedOut().String())
 		}
 		return Bounce{}, false
 	}
-	if !b.toLogin(r, res) || b.Homes.Here(r) {
+	if toLogin := b.Other && res.StatusCode == http.StatusUnauthorized || !b.Other && b.toLogin(r, res); !toLogin {
 		return Bounce{}, false
 	}
-	wantsurl, ok := strings.CutPrefix(r.URL.RequestURI(), b.Homes.Site.Path())
+	return b.Away(r, r.URL.RequestURI())
+}
+
+// Away takes the learner of a request who is not logged in away from a page, which
+// is named by path and query. It reports false if they are to stay: they have an
+// account here, or nowhere to go.
+func (b *Bounces) Away(r *http.Request, page string) (Bounce, bool) {
+	wantsurl, ok := strings.CutPrefix(page, b.Homes.Site.Path())
 	d := gateway.DecideOwn(b.own(), wantsurl)
-	if !ok || !d.Allow || len(b.Open()) == 0 {
+	if !ok || !d.Allow || b.Homes.Here(r) || len(b.Open()) == 0 {
 		return Bounce{}, false
 	}
 	a := b.ask(r, d, wantsurl)
@@ -133,6 +141,10 @@ func (b *Bounces) own() *gateway.Allowlist {
 
 // Open returns the homes that a learner may choose.
 func (b *Bounces) Open() []*gateway.Peer { return b.Homes.Peers.Homes(b.Homes.Now()) }
+
+// LoggedOut returns the cookie that remembers, for a while, that a learner has
+// logged out: they are not sent home at once to be logged in again.
+func (b *Bounces) LoggedOut() *http.Cookie { return b.mark(nil, loggedOut) }
 
 // Ask answers a GET of HomePath: where do you come from, to see that page?
 func (b *Bounces) Ask(r *http.Request) Bounce {

@@ -109,6 +109,9 @@ func (a *alias) atSite(r *http.Request) *http.Request {
 
 // forward serves our jump address under an alias.
 func (h *Handler) forward(site *Site) http.HandlerFunc {
+	if site.IDP == nil && site.Guard == nil {
+		return noJumps(site)
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		forward := site.IDP.Forward

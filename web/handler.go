@@ -26,9 +26,9 @@ type Site struct {
 	Wwwroot   gateway.Wwwroot
 	Aliases   []gateway.Wwwroot // former or second addresses, which lead to it
 	Peers     *gateway.Allowlist
-	Proxy     *proxy.Proxy // everything that is not ours
-	IDP       *idp.Provider
-	Guard     *idp.Guard // in guard mode, which has neither IDP nor PublicKey
+	Proxy     *proxy.Proxy  // everything that is not ours
+	IDP       *idp.Provider // nil also where the application is no Moodle
+	Guard     *idp.Guard    // in guard mode, which has neither IDP nor PublicKey
 	Homes     *sp.Homes
 	Bounces   *sp.Bounces // nil if nobody is sent home
 	Landings  *sp.Landings
@@ -85,9 +85,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, badAddress, "", nil)
 		return
 	}
-	at := h.hosts[r.Host]
+	at := h.named(r.Host)
 	if at == nil {
-		at = h.hosts[strings.ToLower(r.Host)]
+		at = h.asked(r)
 	}
 	var former *alias
 	if at != nil && len(at.aliases) > 0 {
@@ -103,8 +103,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case former != nil:
 		former.ServeHTTP(w, r)
-	case ours(site.Wwwroot, r.URL.Path):
+	case ours(site.Wwwroot, r.URL.Path), site.isKeySet(r):
 		site.ours.ServeHTTP(w, r)
+	case site.Landings != nil && site.Landings.Visits != nil:
+		h.asVisitor(w, r, site)
 	case site.Bounces != nil && site.Bounces.Watches(r):
 		site.Proxy.Serve(w, r, site.bounce)
 	case site.IDP != nil && site.IDP.Expects(r):
@@ -114,6 +116,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		site.Proxy.ServeHTTP(w, r)
 	}
+}
+
+// named returns what answers to a Host header, or nil.
+func (h *Handler) named(name string) *host {
+	if at := h.hosts[name]; at != nil {
+		return at
+	}
+	return h.hosts[strings.ToLower(name)]
 }
 
 // recovered logs a fault of ours and ends the connection. A proxied answer

@@ -111,6 +111,9 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 			site.Homes.Remember(answer.Header, a.Home)
 			site.watch(w, r, answer)
 			w.Header()["Set-Cookie"] = answer.Header["Set-Cookie"]
+			if a.Session != nil {
+				http.SetCookie(w, a.Session)
+			}
 		}
 		writeRedirect(w, http.StatusSeeOther, a.Location)
 	case outcome == sp.OutcomeHead:

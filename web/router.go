@@ -30,6 +30,8 @@ var ourPaths = []string{
 	sp.SwitchPath,
 	sp.HomePath,
 	linkPath,
+	authPath,
+	logoutPath,
 }
 
 // ours reports whether a path means one of ours.
@@ -127,6 +129,11 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	if site.IDP != nil {
 		m.Path(root + idp.ConfirmPath).Handler(form(site, h.confirm(site)))
 	}
+	if site.Landings != nil && site.Landings.Visits != nil {
+		h.visits(site, func(path string, methods []string, next http.Handler) {
+			m.Path(root + path).Methods(methods...).Handler(next)
+		})
+	}
 	home := site.Wwwroot.String()
 	if site.RPC != nil {
 		endpoint := called(site.RPC)
@@ -153,6 +160,9 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 }
 
 func (h *Handler) jump(site *Site) http.HandlerFunc {
+	if site.IDP == nil {
+		return noJumps(site)
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		h.answer(w, r, site, "jump", site.IDP.Jump(w, r), start)

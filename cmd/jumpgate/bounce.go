@@ -10,5 +10,5 @@ func bounces(s *config.Site, homes *sp.Homes) *sp.Bounces {
 	if s.Bounce == config.BounceOff || s.MNet.Off {
 		return nil
 	}
-	return &sp.Bounces{Homes: homes, Auto: s.Bounce == config.BounceAuto}
+	return &sp.Bounces{Homes: homes, Auto: s.Bounce == config.BounceAuto, Other: s.Landing.By == config.LandingJWT}
 }

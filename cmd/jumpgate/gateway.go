@@ -165,10 +165,12 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Aliases: s.Aliases,
 		Peers:   s.Peers,
 		Proxy:   behind,
-		IDP:     provider,
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 
 		Landings: landings(s, state, keys, trust, source),
+	}
+	if site.Landings.Visits == nil { // else nobody has an account here with whom they could jump
+		site.IDP = provider
 	}
 	site.Landings.Header = headerLogins(c, s, state, asked, caller)
 	site.Bounces = bounces(s, site.Homes)

@@ -18,6 +18,8 @@ import (
 // landings returns what watches over who lands at a site. Whose a session is,
 // Moodle's Redis says through source, or else Moodle's own pages: asked more
 // closely than for a jump, and anew each time, since somebody is to be replaced.
+//
+// At a site that is no Moodle the sessions are ours.
 func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy.Trust, source idp.Source) *sp.Landings {
 	if s.Issuer == config.IssuerMoodle || s.Identity.Source != config.MoodleRedis {
 		token := string(cmp.Or(s.Identity.Token, s.Landing.Token))
@@ -27,7 +29,8 @@ func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy
 		})
 	}
 	return &sp.Landings{
-		Site: s.Wwwroot, Names: s.Aliases, Peers: s.Peers, Source: source, Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie),
+		Visits: visits(s, state, keys),
+		Site:   s.Wwwroot, Names: s.Aliases, Peers: s.Peers, Source: source, Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie),
 		Once: state, Seal: func() [][32]byte { return keys.Secrets("landing") }, Client: trust.Client, Now: time.Now,
 	}
 }
@@ -35,7 +38,7 @@ func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy
 // headerLogins returns what logs learners in who land at a site without MNet, or
 // nil where Moodle does it.
 func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller) *sp.HeaderLogins {
-	if s.Landing.By != config.LandingHeader {
+	if !s.Landing.Redeems() {
 		return nil
 	}
 	return &sp.HeaderLogins{
@@ -46,6 +49,17 @@ func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *mo
 		Spend: func(ctx context.Context, addr netip.Addr) error {
 			return state.Spend(ctx, store.PerAddress(addr, c.Limits.JumpsPerAddress))
 		},
+	}
+}
+
+// visits returns the sessions of those who land at a site that is no Moodle, or nil.
+func visits(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.Visits {
+	if s.Landing.By != config.LandingJWT {
+		return nil
+	}
+	return &sp.Visits{
+		Site: s.Wwwroot, Peers: s.Peers, Store: state, Idle: s.Landing.SessionIdle, Life: s.Landing.SessionLife, Now: time.Now,
+		Assertions: &sp.Assertions{Site: s.Wwwroot, Algorithm: s.Landing.Algorithm, Keys: keys.Keys, Now: time.Now},
 	}
 }
 

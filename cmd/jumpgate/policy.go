@@ -43,8 +43,9 @@ type policy struct {
 	UnsignedJumps string `json:"unsigned_jumps"`
 	MaxLinkDays   int    `json:"max_link_days"`
 	// Of learners of others who come here.
-	Landing  string       `json:"landing"`            // moodle or header
-	Accounts string       `json:"accounts,omitempty"` // with header: what theirs are called
+	Landing  string       `json:"landing"`            // moodle, header or jwt
+	Accounts string       `json:"accounts,omitempty"` // unless by Moodle: what theirs are called
+	Session  string       `json:"session,omitempty"`  // with jwt: the algorithm, and how long sessions last
 	Bounce   string       `json:"bounce"`             // off, choose or auto
 	Peers    []policyPeer `json:"peers"`
 	Rules    []policyRule `json:"rules"`
@@ -143,12 +144,15 @@ func policyOf(s *config.Site, limits config.Limits) policy {
 	if s.MNet.Off {
 		p.MNet = "off"
 	}
-	if p.Landing = s.Landing.By; p.Landing == config.LandingHeader {
+	if p.Landing = s.Landing.By; s.Landing.Redeems() {
 		p.Accounts = s.Landing.Names.String()
+	}
+	if p.Landing == config.LandingJWT {
+		p.Session = fmt.Sprintf("%s, ends after %s, or %s without a request", s.Landing.Algorithm, s.Landing.SessionLife, s.Landing.SessionIdle)
 	}
 	for _, peer := range s.Peers.Peers() {
 		d := policyPeerOf(peer, limits.JumpsPerPeer)
-		if s.Landing.By == config.LandingHeader {
+		if s.Landing.Redeems() {
 			d.taken(peer)
 		}
 		p.Peers = append(p.Peers, d)
@@ -242,6 +246,9 @@ func (p policy) write(out io.Writer) {
 	row("landing", p.Landing)
 	if p.Accounts != "" {
 		row("  accounts", p.Accounts)
+	}
+	if p.Session != "" {
+		row("  session", p.Session)
 	}
 	row("bounce", p.Bounce)
 	for _, peer := range p.Peers {

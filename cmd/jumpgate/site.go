@@ -104,7 +104,7 @@ func (g *instance) source(c *config.Config, s *config.Site, asked *moodle.Web) (
 	switch id.Source {
 	case config.MoodleWeb:
 		return asked, nil, nil
-	case config.OIDC: // Moodle is not asked
+	case config.OIDC, "": // Moodle is not asked, or there is none
 		return nil, nil, nil
 	}
 	client, err := g.moodleRedis(c, id.Redis)

@@ -128,7 +128,8 @@ type Site struct {
 	Issuer string
 
 	// Identity says how the gateway learns who a browser's Moodle session
-	// belongs to. With IssuerMoodle nobody asks.
+	// belongs to. With IssuerMoodle nobody asks; with LandingJWT there is none,
+	// and it is zero.
 	Identity Identity
 
 	// KeyFile is a PEM pair, or a pair as Moodle stores it, to import as the
@@ -311,6 +312,8 @@ const (
 	DefaultSessionTimeout  = 8 * time.Hour // Moodle's own default
 	DefaultTimestampWindow = 5 * time.Minute
 	DefaultLoginSession    = time.Hour
+	DefaultSessionIdle     = 2 * time.Hour // at a site that is no Moodle
+	DefaultSessionLife     = 12 * time.Hour
 	DefaultMaxLinkLife     = 90 * day
 
 	DefaultAuditMiB  = 64

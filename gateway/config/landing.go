@@ -1,27 +1,47 @@
 package config
 
-import "jumpgate/gateway"
+import (
+	"time"
+
+	"jumpgate/gateway"
+)
 
 // Landing says how learners of peers are logged in at a site.
 type Landing struct {
-	// By is who does it: LandingMoodle or LandingHeader.
+	// By is who does it: LandingMoodle, LandingHeader or LandingJWT.
 	By string
 
-	// What follows is for LandingHeader.
-
-	// Names are those of the learners' accounts. No two of the site's homes
-	// have learners with one name.
+	// Names, for all but LandingMoodle, are those of the learners' accounts. No
+	// two of the site's homes have learners with one name.
 	Names gateway.AccountNames
+
+	// What follows is for LandingHeader.
 
 	Token     Secret // of a web service that knows which accounts there are; empty for none
 	TokenFile string // where Token was read from, or
 	TokenEnv  string // the environment variable
+
+	// What follows is for LandingJWT.
+
+	Algorithm   string        // AlgorithmEdDSA or AlgorithmRS256
+	SessionIdle time.Duration // of a session in which nothing is asked for
+	SessionLife time.Duration // of any session; no less than SessionIdle
 }
+
+// Redeems reports whether the gateway itself redeems the tokens of those who land.
+func (l Landing) Redeems() bool { return l.By == LandingHeader || l.By == LandingJWT }
 
 // Who logs in those who land.
 const (
 	LandingMoodle = "moodle" // Moodle itself, which has MNet
 	LandingHeader = "header" // the gateway, by headers that Moodle's plugin auth_shibboleth reads
+	LandingJWT    = "jwt"    // the gateway, which tells any application by signed assertions
+)
+
+// How assertions are signed.
+const (
+	AlgorithmEdDSA = "EdDSA" // Ed25519
+	AlgorithmRS256 = "RS256"
 )
 
 type landingDoc struct {
@@ -29,12 +49,19 @@ type landingDoc struct {
 	Names     string `yaml:"name,omitempty"`
 	TokenFile string `yaml:"token_file,omitempty"`
 	TokenEnv  string `yaml:"token_env,omitempty"`
+
+	Algorithm   string `yaml:"algorithm,omitempty"`
+	SessionIdle string `yaml:"session_idle,omitempty"`
+	SessionLife string `yaml:"session_life,omitempty"`
 }
 
 func (l Landing) doc() landingDoc {
 	d := landingDoc{By: l.By, TokenFile: l.TokenFile, TokenEnv: l.TokenEnv}
-	if l.By == LandingHeader {
+	if l.Redeems() {
 		d.Names = l.Names.String()
+	}
+	if l.By == LandingJWT {
+		d.Algorithm, d.SessionIdle, d.SessionLife = l.Algorithm, duration(l.SessionIdle), duration(l.SessionLife)
 	}
 	return d
 }
@@ -48,26 +75,59 @@ func (o object) landing(issuer string) Landing {
 	} else {
 		o, key = o.sub(key, fieldsOf[landingDoc]()), "by"
 	}
-	l := Landing{By: o.choice(key, LandingMoodle, LandingMoodle, LandingHeader)}
+	l := Landing{By: o.choice(key, LandingMoodle, LandingMoodle, LandingHeader, LandingJWT)}
 	names := o.text("name", gateway.DefaultNames)
 	l.Token, l.TokenFile, l.TokenEnv = o.secret("token_file", "token_env")
+	l.assertions(o)
+	why := ""
 	if l.By == LandingMoodle {
-		for _, key := range []string{"name", "token_file", "token_env"} {
-			if o.has(key) {
-				o.warnf(o.place(key), "%q does nothing with landing: %s: Moodle itself logs learners in", key, l.By)
-			}
+		why = ": Moodle itself logs learners in"
+	}
+	for _, key := range fieldsOf[landingDoc]() {
+		if by := landingOf[key]; o.has(key) && (by != "" && by != l.By || l.By == LandingMoodle && key != "by") {
+			o.warnf(o.place(key), "%q does nothing with landing: %s%s", key, l.By, why)
 		}
+	}
+	if l.By == LandingMoodle {
 		return Landing{By: l.By}
 	}
 	if issuer == IssuerMoodle {
+		what := "a Moodle without MNet"
+		if l.By == LandingJWT {
+			what = "an application that is no Moodle"
+		}
 		o.errorf(o.place(key), "say issuer: gateway, or leave landings to the Moodle that has MNet",
-			"landing: %s is for a Moodle without MNet, and with issuer: %s it is Moodle that speaks MNet", l.By, issuer)
+			"landing: %s is for %s, and with issuer: %s it is Moodle that speaks MNet", l.By, what, issuer)
 	}
 	var err error
 	if l.Names, err = gateway.ParseAccountNames(names); err != nil {
 		o.errorf(o.place("name"), "write "+gateway.DefaultNames+", in quotes; or, for exactly one home, "+gateway.PlainNames, "the names of accounts: %s", err)
 	}
 	return l
+}
+
+// landingOf says of a field which landing it is for, if for one only.
+var landingOf = map[string]string{
+	"token_file": LandingHeader, "token_env": LandingHeader,
+	"algorithm": LandingJWT, "session_idle": LandingJWT, "session_life": LandingJWT,
+}
+
+// assertions reads what is for LandingJWT.
+func (l *Landing) assertions(o object) {
+	algorithm := o.choice("algorithm", AlgorithmEdDSA, AlgorithmEdDSA, AlgorithmRS256)
+	life := o.duration("session_life", DefaultSessionLife)
+	idle := o.duration("session_idle", min(DefaultSessionIdle, life))
+	switch {
+	case life < minSession:
+		o.errorf(o.place("session_life"), "learners come back by way of their home, which takes them a click", "\"session_life\" is less than %s", duration(minSession))
+	case idle < minSession:
+		o.errorf(o.place("session_idle"), "learners who read for a while ask for nothing", "\"session_idle\" is less than %s", duration(minSession))
+	case idle > life:
+		o.errorf(o.place("session_idle"), "leave it out, or make session_life longer", "\"session_idle\" is more than \"session_life\", %s", duration(life))
+	}
+	if l.By == LandingJWT {
+		*l = Landing{By: l.By, Algorithm: algorithm, SessionIdle: idle, SessionLife: life}
+	}
 }
 
 // autoAdd reads what becomes of a home's learners without an account.
@@ -82,6 +142,10 @@ func (o object) autoAdd(l Landing) gateway.AutoAdd {
 	}
 	known := []string{string(gateway.AutoAddCreate), string(gateway.AutoAddExisting), string(gateway.AutoAddAsk)}
 	add := gateway.AutoAdd(o.choice("auto_add_remote_users", known[0], known...))
+	if add.LooksUp() && l.By == LandingJWT {
+		o.errorf(o.place("auto_add_remote_users"), "leave it out: the application itself decides whom it knows; access says who may come",
+			"auto_add_remote_users: %s is for a Moodle, which can be asked who has an account, and not for landing: %s", add, l.By)
+	}
 	if add.LooksUp() && l.By == LandingHeader && l.TokenFile == "" && l.TokenEnv == "" {
 		o.errorf(o.place("auto_add_remote_users"), "give the site landing: {by: header, token_file: …} with the token of a web service that has core_user_get_users_by_field",
 			"auto_add_remote_users: %s takes a web service token, to know who has an account", add)
@@ -92,7 +156,7 @@ func (o object) autoAdd(l Landing) gateway.AutoAdd {
 // checkLanding looks whether the homes of a site go together. Those that are
 // switched off count: one word brings them back.
 func (s *Site) checkLanding(o object) {
-	if s.Landing.By != LandingHeader || s.Peers == nil {
+	if !s.Landing.Redeems() || s.Peers == nil {
 		return
 	}
 	var homes []gateway.Wwwroot

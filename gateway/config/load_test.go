@@ -358,6 +358,18 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			}},
 		{"a second factor that pages do not tell", minimal + "    identity: {mfa: true}\n    landing: {by: header}\n    peers: [{wwwroot: 'https://sp.example.org', subscribe: [sso_idp]}]\n",
 			[]string{"jumpgate.yaml:6:14: landing: header with mfa needs the identity source moodle-redis: Moodle's pages do not say whose a session is that waits for a factor"}},
+		{"a session that Moodle has", minimal + "    landing: {by: header, algorithm: RS256, session_idle: 1h}\n    peers: [{wwwroot: 'https://sp.example.org', subscribe: [sso_idp]}]\n",
+			[]string{
+				`jumpgate.yaml:5:38: "algorithm" does nothing with landing: header`,
+				`jumpgate.yaml:5:59: "session_idle" does nothing with landing: header`,
+			}},
+		{"a Moodle where there is none", "redis: redis://a" + minimal + "    identity: {prefix: a}\n    landing: {by: jwt, token_file: password}\n" + peers,
+			[]string{
+				`jumpgate.yaml:6:36: "token_file" does nothing with landing: jwt`,
+				`jumpgate.yaml:5:15: "identity" does nothing with landing: jwt: there are no sessions of Moodle's`,
+				`jumpgate.yaml:6:14: landing: jwt lets nobody land: no peer has subscribe: [sso_idp]`,
+			}},
+		{"an application", "redis: redis://a" + minimal + "    landing: jwt\n    peers: [{wwwroot: 'https://sp.example.org', subscribe: [sso_idp]}]\n", nil},
 		{"a landing without a home", minimal + "    landing: header\n" + peers,
 			[]string{"jumpgate.yaml:5:14: landing: header lets nobody land: no peer has subscribe: [sso_idp]"}},
 		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,

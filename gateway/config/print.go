@@ -89,7 +89,7 @@ type siteDoc struct {
 	Upstream        string       `yaml:"upstream"`
 	UpstreamTimeout string       `yaml:"upstream_timeout"`
 	Issuer          string       `yaml:"issuer"`
-	Identity        identityDoc  `yaml:"identity"`
+	Identity        *identityDoc `yaml:"identity,omitempty"`
 	Key             string       `yaml:"key,omitempty"`
 	MNet            mnetDoc      `yaml:"mnet"`
 	Redirects       redirectsDoc `yaml:"redirects"`
@@ -267,8 +267,11 @@ func (m *MNet) doc() mnetDoc {
 	return d
 }
 
-func (id *Identity) doc(c *Config) identityDoc {
-	d := identityDoc{
+func (id *Identity) doc(c *Config) *identityDoc {
+	if id.Source == "" {
+		return nil
+	}
+	d := &identityDoc{
 		Source: id.Source, Cookie: id.Cookie, MnetLocalhostID: id.MnetLocalhostID, MFA: id.MFA,
 		SessionTimeout: duration(id.SessionTimeout),
 	}

@@ -50,7 +50,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	if s.KeyFile != "" {
 		o.readSecret("key", s.KeyFile)
 	}
-	s.Identity = o.identity(c, s.Issuer)
+	s.Identity = o.identity(c, s.Issuer, s.Landing)
 	if s.Roam = o.access("roam"); s.Issuer == IssuerMoodle {
 		o.unguarded("roam")
 	}
@@ -104,7 +104,13 @@ var sourceOf = map[string]string{
 // moodle-redis if there is a Redis that may hold Moodle's sessions, else
 // moodle-web. What is wrong with it is reported whoever the issuer is, so that
 // another issuer is one word away.
-func (o object) identity(c *Config, issuer string) Identity {
+func (o object) identity(c *Config, issuer string, l Landing) Identity {
+	if l.By == LandingJWT {
+		if o.has("identity") {
+			o.warnf(o.place("identity"), "\"identity\" does nothing with landing: %s: there are no sessions of Moodle's", l.By)
+		}
+		return Identity{}
+	}
 	shared := c.Redis != nil && !c.Redis.Embedded
 	o = o.sub("identity", identityFields)
 	source := MoodleWeb

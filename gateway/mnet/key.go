@@ -32,6 +32,7 @@ type Key struct {
 	certificate *gateway.Certificate
 	private     *rsa.PrivateKey
 	derived     sync.Map // label -> [32]byte
+	archived    time.Time
 }
 
 var oidSubjectAltName = asn1.ObjectIdentifier{2, 5, 29, 17}
@@ -215,6 +216,10 @@ func (k *Key) Derive(label string) [32]byte {
 	k.derived.Store(label, [32]byte(secret))
 	return [32]byte(secret)
 }
+
+// Archived returns when a Keyring put the key away for another one, or the zero
+// time for its current key.
+func (k *Key) Archived() time.Time { return k.archived }
 
 // SignSHA256 signs a message of ours, which is none of MNet's: RSASSA-PKCS1-v1_5
 // with SHA-256, what JWTs call RS256. MNet's signatures are made with SHA-1, so

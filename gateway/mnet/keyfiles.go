@@ -79,6 +79,9 @@ func (r *Keyring) read() error {
 		if err != nil {
 			return err
 		}
+		if file != files[0] {
+			key.archived = modified[file]
+		}
 		if !slices.ContainsFunc(keys, key.same) {
 			keys = append(keys, key)
 		}

@@ -19,6 +19,8 @@ type exchange struct {
 	rc    *http.ResponseController
 	limit time.Duration // for the next piece of a body to come or go
 
+	assertion string // of who makes the request, or ""
+
 	body    io.ReadCloser // the client's; nil without one
 	trailer http.Header   // filled at the end of the body
 

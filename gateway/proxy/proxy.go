@@ -128,6 +128,10 @@ func orDefault(d, otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
+// AssertionHeader is the field in which the upstream is told who makes a request.
+// What a client says under that name never reaches it.
+const AssertionHeader = "Jumpgate-Assertion"
+
 // ServeHTTP passes r to the upstream and its response to w.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Serve(w, r, nil) }
 
@@ -137,6 +141,11 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Serve(w, r
 // whole ends in a panic with http.ErrAbortHandler, which aborts the
 // connection, as does a client that goes away.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, inspect Inspect) {
+	p.ServeAs(w, r, "", inspect)
+}
+
+// ServeAs is Serve with an assertion of who makes the request, or "".
+func (p *Proxy) ServeAs(w http.ResponseWriter, r *http.Request, assertion string, inspect Inspect) {
 	if r.Method == http.MethodConnect || r.Method == http.MethodTrace {
 		p.errorPage(w, r, http.StatusMethodNotAllowed, fmt.Errorf("method %s is not passed on", r.Method))
 		return
@@ -151,7 +160,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, inspect Inspect) {
 		p.errorPage(w, r, http.StatusBadRequest, fmt.Errorf("host %q is not one", r.Host))
 		return
 	}
-	x := &exchange{w: w, r: r, rc: http.NewResponseController(w), limit: p.progress}
+	x := &exchange{w: w, r: r, rc: http.NewResponseController(w), limit: p.progress, assertion: assertion}
 	defer x.finish()
 	upgrade := upgradeToken(r)
 	res, err := p.roundTrip(x, r, upgrade)
@@ -180,6 +189,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, inspect Inspect) {
 // roundTrip sends r to the upstream.
 func (p *Proxy) roundTrip(x *exchange, r *http.Request, upgrade string) (*http.Response, error) {
 	header := p.requestHeader(r, upgrade)
+	if x.assertion != "" {
+		header[AssertionHeader] = []string{x.assertion}
+	}
 	if p.links != nil && upgrade == "" && plainRequest(r) {
 		host := r.Host
 		if host == "" {

@@ -1,0 +1,215 @@
+package web
+
+import (
+	"bytes"
+	_ "embed"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"jumpgate/gateway/audit"
+	"jumpgate/gateway/proxy"
+	"jumpgate/sp"
+)
+
+// The addresses, below the wwwroot, of a site whose application is no Moodle.
+const (
+	keySetPath = "/.well-known/jwks.json"
+	authPath   = "/jumpgate/auth"
+	logoutPath = "/jumpgate/logout"
+)
+
+// keySetAge is how long others may keep the key set: a new key is in it a month
+// before it signs, unless an administrator has made it.
+const keySetAge = "public, max-age=300"
+
+//go:embed templates/logout.html
+var logoutHTML string
+
+var logoutTemplate = template.Must(template.New("logout").Parse(logoutHTML))
+
+var notLoggedIn = problem{http.StatusUnauthorized, "Please log in",
+	"This page is for those who are logged in.", "Follow a link to it from your home site, or from a mail."}
+
+// visits routes what a site has that is no Moodle.
+func (h *Handler) visits(site *Site, route func(path string, methods []string, next http.Handler)) {
+	read := []string{http.MethodGet, http.MethodHead}
+	route(keySetPath, read, withoutBody(h.keySet(site)))
+	route(authPath, read, withoutBody(h.auth(site)))
+	route(logoutPath, read, withoutBody(askLogout(site)))
+	route(logoutPath, []string{http.MethodPost}, form(site, h.logout(site)))
+}
+
+// isKeySet reports whether a request asks a site for its key set. Whatever else
+// may mean the same is the application's: there is nothing to protect.
+func (site *Site) isKeySet(r *http.Request) bool {
+	return site.Landings != nil && site.Landings.Visits != nil && r.URL.Path == site.Wwwroot.Path()+keySetPath
+}
+
+// asVisitor passes a request on and tells the application who makes it. While that
+// cannot be found out, nobody is told that it is nobody.
+func (h *Handler) asVisitor(w http.ResponseWriter, r *http.Request, site *Site) {
+	assertion, err := site.Landings.Visits.Assertion(r)
+	switch {
+	case err != nil:
+		h.unasserted(w, r, site, err)
+	case assertion != "":
+		site.Proxy.ServeAs(w, r, assertion, personal)
+	case site.Bounces != nil && site.Bounces.Watches(r):
+		site.Proxy.Serve(w, r, site.bounce)
+	default:
+		site.Proxy.ServeHTTP(w, r)
+	}
+}
+
+// personal marks an answer as made for who has asked: the application does not see
+// the cookie that makes the difference.
+func personal(_ http.ResponseWriter, _ *http.Request, res *http.Response) bool {
+	res.Header.Add("Vary", "Cookie")
+	return false
+}
+
+func (h *Handler) unasserted(w http.ResponseWriter, r *http.Request, site *Site, err error) {
+	unread(w, r)
+	h.failed(r, site, "who makes a request could not be found out", err)
+	writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
+}
+
+// auth tells a web server in front of the application who makes a request: 200 with
+// an assertion, or 401. That is all that nginx asks for. Others pass on to the
+// browser what is not 2xx; for them, with redirect=1, a learner who may log in is
+// led to where that is done, and brought back to the page by way of their home.
+func (h *Handler) auth(site *Site) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		assertion, err := site.Landings.Visits.Assertion(r)
+		switch {
+		case err != nil:
+			h.unasserted(w, r, site, err)
+			return
+		case assertion != "":
+			guardPage(w.Header())
+			w.Header().Set(proxy.AssertionHeader, assertion)
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		if site.Bounces != nil && r.URL.RawQuery == "redirect=1" && site.Bounces.Watches(r) && h.asksForPage(r) {
+			if a, ok := site.Bounces.Away(r, h.pageOf(site, r)); ok {
+				h.leadAway(w, r, site, a, start)
+				return
+			}
+		}
+		writeProblem(w, r, notLoggedIn, "", nil)
+	}
+}
+
+// leadAway sends a learner home, or to the page that asks where that is. It must
+// never answer with that page itself, whose status would let the request pass.
+func (h *Handler) leadAway(w http.ResponseWriter, r *http.Request, site *Site, a sp.Bounce, start time.Time) {
+	if !a.Asks() {
+		h.bounced(w, r, site, "bounce", a, start)
+		return
+	}
+	to := site.Wwwroot.String() + sp.HomePath + "?wantsurl=" + url.QueryEscape(a.Page.String())
+	if err := h.redirect(w, r, site, http.StatusSeeOther, to); err != nil {
+		h.failed(r, site, "nobody is led to the page that asks where they come from", err)
+	}
+}
+
+// asksForPage reports whether what a web server asks about is a GET.
+func (h *Handler) asksForPage(r *http.Request) bool {
+	method := r.Header["X-Forwarded-Method"]
+	return len(method) == 0 || len(method) == 1 && method[0] == http.MethodGet
+}
+
+// pageOf returns the page that a web server asks about, if it may be believed, or
+// the front page.
+func (h *Handler) pageOf(site *Site, r *http.Request) string {
+	if uri := r.Header["X-Forwarded-Uri"]; len(uri) == 1 && h.trust.Direct(r) {
+		return uri[0]
+	}
+	return site.Wwwroot.Path() + "/"
+}
+
+// asked returns the host that a web server in front asks about, if it asks for a
+// check of ours under another one, and may be believed.
+func (h *Handler) asked(r *http.Request) *host {
+	if names := r.Header["X-Forwarded-Host"]; len(names) == 1 && h.trust.Direct(r) {
+		if at := h.named(names[0]); at != nil && ourPath(at.site.Wwwroot, r.URL.Path) == authPath {
+			return at
+		}
+	}
+	return nil
+}
+
+// keySet serves the public keys of assertions.
+func (h *Handler) keySet(site *Site) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		set, err := site.Landings.Visits.Assertions.KeySet()
+		if err != nil {
+			h.failed(r, site, "key set", err)
+			writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
+			return
+		}
+		guardPage(w.Header())
+		w.Header().Set("Cache-Control", keySetAge)
+		writeText(w, r, http.StatusOK, "application/jwk-set+json", set)
+	}
+}
+
+// askLogout is a page with a button, so that no link or picture logs anybody out.
+func askLogout(site *Site) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var page bytes.Buffer
+		err := logoutTemplate.Execute(&page, map[string]any{
+			"Site": site.Wwwroot.Host() + site.Wwwroot.Path(), "Action": site.Wwwroot.String() + logoutPath, "Home": site.Wwwroot.String(),
+			"Style": template.CSS(style),
+		})
+		if err != nil { // the template and its data are our own
+			panic(err)
+		}
+		guardPage(w.Header())
+		w.Header().Set("Content-Security-Policy", contentPolicy("'self'"))
+		w.Header().Set("Referrer-Policy", "same-origin")
+		writePage(w, r, http.StatusOK, page.Bytes())
+	}
+}
+
+// logout ends a visit. The learner stays logged in at home.
+func (h *Handler) logout(site *Site) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		unread(w, r)
+		visit, gone, err := site.Landings.Visits.End(r)
+		if err != nil {
+			h.unasserted(w, r, site, err)
+			return
+		}
+		if !visit.Home.IsZero() {
+			home, user := visit.Home.String(), visit.User.Username
+			h.log.LogAttrs(r.Context(), slog.LevelInfo, "logout", slog.String("site", site.Wwwroot.String()), slog.String("request", RequestID(r)),
+				slog.String("home", home), slog.String("user", user), slog.String("cause", "visit"), slog.String("outcome", "ended"))
+			h.metrics.logouts.WithLabelValues(site.Wwwroot.String(), home, "visit", "ended").Inc()
+			site.Trail.Note(audit.Event{
+				Kind: audit.KindLogout, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(),
+				Peer: home, Step: "visit", User: user, Outcome: "ended", Latency: time.Since(start).Microseconds(),
+			})
+		}
+		http.SetCookie(w, gone)
+		if site.Bounces != nil {
+			http.SetCookie(w, site.Bounces.LoggedOut())
+		}
+		if err := h.redirect(w, r, site, http.StatusSeeOther, site.Wwwroot.String()+"/"); err != nil {
+			h.failed(r, site, "nobody is led to the front page", err)
+		}
+	}
+}
+
+// noJumps answers at a site from which nobody jumps: it has no learners of its own.
+func noJumps(site *Site) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, r, noSuchPage, site.Wwwroot.String(), nil)
+	}
+}
