@@ -48,8 +48,23 @@ func TestAccountNames(t *testing.T) {
 		if got, err := n.Of(w, test.username); err != nil || got != test.want {
 			t.Errorf("%s: %q, %v", test.name, got, err)
 		}
+		if back, err := n.Username(w, test.want); err != nil || back != test.username {
+			t.Errorf("%s: it is the name of %q, %v", test.name, back, err)
+		}
 		if n.String() != test.template {
 			t.Errorf("the template %q became %q", test.template, n)
+		}
+	}
+}
+
+func TestNamesOfNobodyAtHome(t *testing.T) {
+	home := wwwroot(t, "https://home.example.org")
+	for _, name := range []string{
+		"", "@home.example.org", "ada", "ada@other.example.org", "Ada@home.example.org", "ada_-20@home.example.org", "ada_-zz-@home.example.org",
+		"ada_--@home.example.org", "_-61-da@home.example.org", "ada_-0-@home.example.org", "_-ffffffffff-@home.example.org", "_--61-@home.example.org", "_-d800-@home.example.org",
+	} {
+		if username, err := accountNames(t, gateway.DefaultNames).Username(home, name); err == nil {
+			t.Errorf("%q is the name of %q", name, username)
 		}
 	}
 }
@@ -150,6 +165,9 @@ func FuzzAccountNames(f *testing.F) {
 			})
 			if read != userA {
 				t.Errorf("%q, made of %q, reads %q", one, userA, read)
+			}
+			if back, err := n.Username(a, one); err != nil || back != userA {
+				t.Errorf("%q, made of %q, is read as %q, %v", one, userA, back, err)
 			}
 		}
 		if errA != nil || errB != nil || one != other || a == b && userA == userB {
