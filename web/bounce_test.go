@@ -27,7 +27,7 @@ type bouncing struct{ *guarded }
 
 const login = "https://home.test/login/index.php"
 
-func newBouncing(t *testing.T, auto bool, homes ...*gateway.Peer) *bouncing {
+func newBouncing(t testing.TB, auto bool, homes ...*gateway.Peer) *bouncing {
 	t.Helper()
 	b := &bouncing{newGuarded(t)}
 	var err error
@@ -46,7 +46,7 @@ func newBouncing(t *testing.T, auto bool, homes ...*gateway.Peer) *bouncing {
 	return b
 }
 
-func homePeer(t *testing.T, name, label string) *gateway.Peer {
+func homePeer(t testing.TB, name, label string) *gateway.Peer {
 	return &gateway.Peer{
 		Wwwroot: wwwroot(t, name), Name: label, Application: gateway.Moodle,
 		Publish: []string{gateway.ServiceSSOSP}, Subscribe: []string{gateway.ServiceSSOIDP},

@@ -44,7 +44,7 @@ func (g *guarded) see(what string) {
 	g.seen = what
 }
 
-func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
+func newGuarded(t testing.TB, aliases ...gateway.Wwwroot) *guarded {
 	t.Helper()
 	g := &guarded{log: &logBuffer{}, metrics: web.NewMetrics(func() bool { return true })}
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

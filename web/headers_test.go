@@ -45,6 +45,8 @@ var ownEndpoints = []string{
 	"/jumpgate/home/x",
 	"/jumpgate/link",
 	"/jumpgate/link?url=//evil.test",
+	"/jumpgate/auth",
+	"/jumpgate/logout",
 }
 
 var methods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "JUMP"}

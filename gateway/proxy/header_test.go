@@ -30,7 +30,7 @@ var spoofed = []string{
 	"CF-Connecting-IP", "CF-Connecting-IPv6", "Fastly-Client-IP", "X-Original-Forwarded-For", "X-Original-URL",
 	"X-Rewrite-URL", "X-Original-Host", "X-Host", "Front-End-Https", "X-Url-Scheme", "Remote-User", "X-Remote-User",
 	"Remote-Groups", "X-Remote-Group", "Auth-User", "X-Auth-User", "X-Auth-Request-Email", "X-Authenticated-User",
-	"X-Jumpgate-Username", "X-Jumpgate", "Jumpgate-User", "Proxy", "Shib-Session-ID", "X-WebAuth-User",
+	"X-Jumpgate-Username", "X-Jumpgate", "Jumpgate-User", "Jumpgate-Assertion", "Proxy", "Shib-Session-ID", "X-WebAuth-User",
 	"X-MS-Client-Principal-Name", "X-Goog-Authenticated-User-Email", "SSL-Client-S-DN", "OIDC-Claim-Sub", "X-Envoy-External-Address",
 	"Proxy-Authorization", "Proxy-Connection", "Keep-Alive", "TE", "Trailer", "HTTP2-Settings", "Upgrade",
 }
