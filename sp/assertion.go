@@ -58,20 +58,20 @@ type address struct {
 	Country  string `json:"country,omitempty"`
 }
 
-// Sign returns a new assertion about who makes a visit.
-func (s *Assertions) Sign(v store.Visit) (string, error) {
+// Sign returns a new assertion about who has a session.
+func (s *Assertions) Sign(session store.AppSession) (string, error) {
 	now := s.Now()
 	key, err := s.current(now)
 	if err != nil {
 		return "", fmt.Errorf("assertion: %w", err)
 	}
-	u := v.User
+	u := session.User
 	c := assertion{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: s.Site.String(), Subject: u.Username, ID: rand.Text(),
 			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now.Add(-assertionSkew)), ExpiresAt: jwt.NewNumericDate(now.Add(AssertionLife)),
 		},
-		Audience: s.Site.String(), Home: v.Home, HomeUsername: v.Username, PreferredUsername: u.Username,
+		Audience: s.Site.String(), Home: session.Home, HomeUsername: session.Username, PreferredUsername: u.Username,
 		Name: fullName(u), GivenName: u.FirstName, FamilyName: u.LastName, Email: u.Email, Locale: locale(u.Lang),
 	}
 	if u.City != "" || u.Country != "" {

@@ -16,10 +16,10 @@ import (
 
 // HeaderLogins log learners in at a site without MNet: the token is redeemed
 // here, and Moodle believes whom the headers of an inner request name. Where there
-// is no Moodle, a visit begins.
+// is no Moodle, a session of ours begins.
 type HeaderLogins struct {
 	Names  gateway.AccountNames
-	Moodle HeaderMoodle // nil with Landings.Visits
+	Moodle HeaderMoodle // nil with Landings.App
 
 	// Call calls a method of a home: mnet.Caller.Call.
 	Call func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error)
@@ -63,17 +63,18 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 	case err != nil:
 		a.Err = err
 		return a
-	case refused != nil && refused.rule == gateway.RuleTokenUsed && (a.present.visit || a.present.who.User.Auth == moodle.AuthHeader) && a.present.loggedIn():
+	case refused != nil && refused.rule == gateway.RuleTokenUsed && (l.App != nil || a.present.who.User.Auth == moodle.AuthHeader) && a.present.loggedIn():
 		a.Outcome, a.Location = OutcomeUsed, a.Target.URL() // a double click, or the way back in the history
 		return a
 	case refused != nil:
 		return l.turnAway(a, *refused)
 	}
 	a.Newcomer = account.Username
+	if l.App != nil {
+		return l.logInApp(r, a, account)
+	}
 	if a.present.isAccount(account) {
-		if a.Outcome, a.Location = OutcomeSame, a.Target.URL(); a.present.visit {
-			return l.enter(r, a, account) // what the home says of the learner may have changed
-		}
+		a.Outcome, a.Location = OutcomeSame, a.Target.URL()
 		return a
 	}
 	creates, err := l.creates(r.Context(), a.Home, account)
@@ -102,9 +103,6 @@ func (l *Landings) creates(ctx context.Context, home *gateway.Peer, account gate
 // isAccount reports whether an account is logged in, and no administrator wears
 // it.
 func (p present) isAccount(account gateway.User) bool {
-	if p.visit {
-		return p.who.User.Username == account.Username
-	}
 	return p.who.User.ID != 0 && p.who.User.Username == account.Username && p.who.User.Auth == moodle.AuthHeader &&
 		!p.who.Remote && !p.who.LoginAs
 }
@@ -114,8 +112,8 @@ func (p present) isAccount(account gateway.User) bool {
 // is logged out. A login that lacks something, such as a second factor, is the
 // account's all the same, and Moodle's own affair.
 func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arrival {
-	if l.Visits != nil {
-		return l.visit(r, a, account)
+	if l.App != nil {
+		return l.enterApp(r, a, account)
 	}
 	ctx := r.Context()
 	login, err := l.Header.Moodle.HeaderLogin(ctx, l.browser(r, ""), account)
@@ -130,7 +128,7 @@ func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arriv
 		a.Outcome, a.Err = "", err
 		return a
 	}
-	if now := (present{session: login.Session, who: who}); !now.isAccount(account) || who.User.Suspended || who.User.Deleted {
+	if now := (present{login.Session, who}); !now.isAccount(account) || who.User.Suspended || who.User.Deleted {
 		return l.turnAway(a, refusal{gateway.RuleAccountRefused, errors.Join(now.other(), l.expel(r, now))})
 	}
 	a.Location, a.Cookies = a.Target.URL(), login.Cookies

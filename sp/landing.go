@@ -41,7 +41,7 @@ type Landings struct {
 	Client func(r *http.Request) netip.Addr // the browser's address
 	Now    func() time.Time
 	Header *HeaderLogins // nil if Moodle itself has MNet
-	Visits *Visits       // with Header, at a site that is no Moodle: it has the sessions
+	App    *AppSessions  // with Header, at a site that is no Moodle: it has the sessions
 }
 
 // What becomes of a landing, besides that it is refused.
@@ -90,13 +90,12 @@ type Arrival struct {
 type present struct {
 	session string // of Moodle, "" for none
 	who     gateway.Identity
-	visit   bool // the session is none of Moodle's, but a visit
 }
 
 // loggedIn reports whether there is an account to lose. Guests have none; a
 // login that only lacks a factor or a new password is somebody's.
 func (p present) loggedIn() bool {
-	return p.visit || p.who.User.ID != 0 && !p.who.Guest || p.who.LoginAs || p.who.Pending()
+	return p.who.User.Auth == authApp || p.who.User.ID != 0 && !p.who.Guest || p.who.LoginAs || p.who.Pending()
 }
 
 // is reports whether somebody else is certainly the same account, and neither
@@ -129,7 +128,7 @@ func (l *Landings) Arrive(r *http.Request) Arrival {
 		return a
 	}
 	a.Username = a.present.who.User.Username
-	if a.present.session == "" && l.Visits == nil {
+	if a.present.session == "" && l.App == nil {
 		if other := moodle.OtherSession(r, l.Cookie); other != "" {
 			a.Hint = "the browser has the cookie " + other + ": is identity.cookie right?"
 		}
@@ -163,15 +162,15 @@ func (a Arrival) refuse(rule gateway.Rule) Arrival {
 
 // present returns who uses a browser.
 func (l *Landings) present(r *http.Request) (present, error) {
-	if l.Visits != nil {
-		return l.Visits.present(r)
+	if l.App != nil {
+		return l.App.present(r)
 	}
 	session := moodle.RequestSession(r, l.Cookie)
 	if session == "" {
 		return present{}, nil
 	}
 	who, err := l.Source.Identity(r.Context(), l.browser(r, session))
-	return present{session: session, who: who}, err
+	return present{session, who}, err
 }
 
 func (l *Landings) browser(r *http.Request, session string) moodle.Browser {

@@ -105,8 +105,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		former.ServeHTTP(w, r)
 	case ours(site.Wwwroot, r.URL.Path), site.isKeySet(r):
 		site.ours.ServeHTTP(w, r)
-	case site.Landings != nil && site.Landings.Visits != nil:
-		h.asVisitor(w, r, site)
+	case site.Landings != nil && site.Landings.App != nil:
+		h.asLearner(w, r, site)
 	case site.Bounces != nil && site.Bounces.Watches(r):
 		site.Proxy.Serve(w, r, site.bounce)
 	case site.IDP != nil && site.IDP.Expects(r):

@@ -129,8 +129,8 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	if site.IDP != nil {
 		m.Path(root + idp.ConfirmPath).Handler(form(site, h.confirm(site)))
 	}
-	if site.Landings != nil && site.Landings.Visits != nil {
-		h.visits(site, func(path string, methods []string, next http.Handler) {
+	if site.Landings != nil && site.Landings.App != nil {
+		h.application(site, func(path string, methods []string, next http.Handler) {
 			m.Path(root + path).Methods(methods...).Handler(next)
 		})
 	}

@@ -169,7 +169,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 
 		Landings: landings(s, state, keys, trust, source),
 	}
-	if site.Landings.Visits == nil { // else nobody has an account here with whom they could jump
+	if site.Landings.App == nil { // else nobody has an account here with whom they could jump
 		site.IDP = provider
 	}
 	site.Landings.Header = headerLogins(c, s, state, asked, caller)

@@ -35,14 +35,14 @@ func newApplication(t *testing.T, landing string) *application {
 	return a
 }
 
-// visit returns the cookie of the visitor's visit.
-func (a *application) visit(v *visitor) string {
+// session returns the cookie of the visitor's session.
+func (a *application) session(v *visitor) string {
 	at, err := url.Parse(a.forum)
 	if err != nil {
 		v.t.Fatal(err)
 	}
 	for _, cookie := range v.client.Jar.Cookies(at) {
-		if strings.HasPrefix(cookie.Name, "jumpgate-visit-") {
+		if strings.HasPrefix(cookie.Name, "jumpgate-session-") {
 			return cookie.Value
 		}
 	}
@@ -81,9 +81,9 @@ func TestALearnerLandsAtAnApplication(t *testing.T) {
 			if cookie := a.seen.Load().Get("Cookie"); strings.Contains(cookie, "jumpgate") {
 				t.Errorf("the application sees our cookies: %s", cookie)
 			}
-			first := a.visit(v)
-			if v.follow(jump); v.at.String() != a.forum+moodletest.SampleDeepLink || a.visit(v) == first || first == "" {
-				t.Errorf("ended on %s, with the visit %q as before", v.at, first)
+			first := a.session(v)
+			if v.follow(jump); v.at.String() != a.forum+moodletest.SampleDeepLink || a.session(v) == first || first == "" {
+				t.Errorf("ended on %s, with the session %q as before", v.at, first)
 			}
 			a.shows(v, a.account(0, "ada"))
 			for _, want := range []string{"msg=landing", "outcome=landed", "outcome=same", "newcomer=" + a.account(0, "ada")} {
@@ -106,7 +106,7 @@ func TestALearnerLandsAtAnApplication(t *testing.T) {
 func TestWhoHasAnotherAccountAtAnApplicationIsAsked(t *testing.T) {
 	a := newApplication(t, "jwt")
 	v := newVisitor(t).follow(a.landing(0, "ada"))
-	before := a.visit(v)
+	before := a.session(v)
 	v.follow(a.landing(0, "bob"))
 	for _, want := range []string{"You are logged in here as <bdi>Ada Lovelace</bdi>", "<bdi>Bob Builder</bdi>"} {
 		if !strings.Contains(v.page, want) {
@@ -114,16 +114,16 @@ func TestWhoHasAnotherAccountAtAnApplicationIsAsked(t *testing.T) {
 		}
 	}
 	ticket := v.ticket()
-	if v.decides(a.crossroads, ticket, "switch", "cross-site"); a.visit(v) != before {
+	if v.decides(a.crossroads, ticket, "switch", "cross-site"); a.session(v) != before {
 		t.Fatal("a page of another site has answered")
 	}
 	elsewhere := newVisitor(t).decides(a.crossroads, ticket, "switch", "same-origin")
-	if a.shows(elsewhere, ""); a.visit(elsewhere) != "" {
+	if a.shows(elsewhere, ""); a.session(elsewhere) != "" {
 		t.Fatal("the ticket is good in another browser")
 	}
 	v.decides(a.crossroads, ticket, "stay", "same-origin")
-	if a.shows(v, a.account(0, "ada")); a.visit(v) != before {
-		t.Error("who stays has another visit")
+	if a.shows(v, a.account(0, "ada")); a.session(v) != before {
+		t.Error("who stays has another session")
 	}
 	if v.decides(a.crossroads, ticket, "switch", "same-origin"); !strings.Contains(v.page, "confirm-over") {
 		t.Errorf("an answer can be given twice:\n%s", v.page)
@@ -131,9 +131,9 @@ func TestWhoHasAnotherAccountAtAnApplicationIsAsked(t *testing.T) {
 	v.follow(a.landing(0, "bob"))
 	v.decides(a.crossroads, v.ticket(), "switch", "same-origin")
 	a.shows(v, a.account(0, "bob"))
-	// The visit that was replaced is over, whoever has its cookie.
-	if _, ok, err := a.gateway.redis.Site(wwwroot(t, a.forum)).Visit(t.Context(), before, 1); ok || err != nil {
-		t.Errorf("the former visit lasts: %v %v", ok, err)
+	// The session that was replaced is over, whoever has its cookie.
+	if _, ok, err := a.gateway.redis.Site(wwwroot(t, a.forum)).AppSession(t.Context(), before, 1); ok || err != nil {
+		t.Errorf("the former session lasts: %v %v", ok, err)
 	}
 }
 
@@ -145,23 +145,23 @@ func TestALinkToAnApplicationIsGoodOnce(t *testing.T) {
 		t.Errorf("who is logged in, after a double click, ends on %s", v.at)
 	}
 	stranger := newVisitor(t).follow(link)
-	if !strings.Contains(stranger.page, "<dd>token-used</dd>") || a.visit(stranger) != "" {
+	if !strings.Contains(stranger.page, "<dd>token-used</dd>") || a.session(stranger) != "" {
 		t.Errorf("the page:\n%s", stranger.page)
 	}
 }
 
-// TestAPlantedCookieIsNobodysVisit: whatever was there before the landing, nobody
+// TestAPlantedCookieIsNobodysSession: whatever was there before the landing, nobody
 // else knows the cookie afterwards.
-func TestAPlantedCookieIsNobodysVisit(t *testing.T) {
+func TestAPlantedCookieIsNobodysSession(t *testing.T) {
 	a := newApplication(t, "jwt")
 	v := newVisitor(t)
 	at, _ := url.Parse(a.forum)
-	name, planted := wwwroot(t, a.forum).CookieName("visit"), strings.Repeat("x", 40)
+	name, planted := wwwroot(t, a.forum).CookieName("session"), strings.Repeat("x", 40)
 	v.client.Jar.SetCookies(at, []*http.Cookie{{Name: name, Value: planted, Path: "/"}})
 	a.shows(v, "")
 	v.follow(a.landing(0, "ada"))
-	if got := a.visit(v); got == planted || len(got) != 40 {
-		t.Errorf("the visit is %q", got)
+	if got := a.session(v); got == planted || len(got) != 40 {
+		t.Errorf("the session is %q", got)
 	}
 	a.shows(v, a.account(0, "ada"))
 }
@@ -173,7 +173,7 @@ func TestTheWayOutOfAnApplication(t *testing.T) {
 		t.Fatalf("the page:\n%s", v.page)
 	}
 	a.shows(v, a.account(0, "ada"))
-	before := a.visit(v)
+	before := a.session(v)
 	post := func(from string) {
 		t.Helper()
 		r, err := http.NewRequest("POST", a.forum+"/jumpgate/logout", nil)
@@ -182,12 +182,12 @@ func TestTheWayOutOfAnApplication(t *testing.T) {
 	}
 	post("cross-site")
 	a.shows(v, a.account(0, "ada"))
-	if post("same-origin"); a.visit(v) != "" || v.at.String() != a.forum+"/" {
-		t.Fatalf("the visit is %q, at %s", a.visit(v), v.at)
+	if post("same-origin"); a.session(v) != "" || v.at.String() != a.forum+"/" {
+		t.Fatalf("the session is %q, at %s", a.session(v), v.at)
 	}
 	a.shows(v, "")
 	at, _ := url.Parse(a.forum)
-	v.client.Jar.SetCookies(at, []*http.Cookie{{Name: wwwroot(t, a.forum).CookieName("visit"), Value: before, Path: "/"}})
+	v.client.Jar.SetCookies(at, []*http.Cookie{{Name: wwwroot(t, a.forum).CookieName("session"), Value: before, Path: "/"}})
 	a.shows(v, "")
 	if !strings.Contains(a.log.String(), "msg=logout") {
 		t.Error("the log says nothing")

@@ -29,8 +29,8 @@ func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy
 		})
 	}
 	return &sp.Landings{
-		Visits: visits(s, state, keys),
-		Site:   s.Wwwroot, Names: s.Aliases, Peers: s.Peers, Source: source, Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie),
+		App:  appSessions(s, state, keys),
+		Site: s.Wwwroot, Names: s.Aliases, Peers: s.Peers, Source: source, Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie),
 		Once: state, Seal: func() [][32]byte { return keys.Secrets("landing") }, Client: trust.Client, Now: time.Now,
 	}
 }
@@ -52,12 +52,12 @@ func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *mo
 	}
 }
 
-// visits returns the sessions of those who land at a site that is no Moodle, or nil.
-func visits(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.Visits {
+// appSessions returns the sessions of those who land at a site that is no Moodle, or nil.
+func appSessions(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.AppSessions {
 	if s.Landing.By != config.LandingJWT {
 		return nil
 	}
-	return &sp.Visits{
+	return &sp.AppSessions{
 		Site: s.Wwwroot, Peers: s.Peers, Store: state, Idle: s.Landing.SessionIdle, Life: s.Landing.SessionLife, Now: time.Now,
 		Assertions: &sp.Assertions{Site: s.Wwwroot, Algorithm: s.Landing.Algorithm, Keys: keys.Keys, Now: time.Now},
 	}

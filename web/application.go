@@ -33,8 +33,8 @@ var logoutTemplate = template.Must(template.New("logout").Parse(logoutHTML))
 var notLoggedIn = problem{http.StatusUnauthorized, "Please log in",
 	"This page is for those who are logged in.", "Follow a link to it from your home site, or from a mail."}
 
-// visits routes what a site has that is no Moodle.
-func (h *Handler) visits(site *Site, route func(path string, methods []string, next http.Handler)) {
+// application routes what a site has that is no Moodle.
+func (h *Handler) application(site *Site, route func(path string, methods []string, next http.Handler)) {
 	read := []string{http.MethodGet, http.MethodHead}
 	route(keySetPath, read, withoutBody(h.keySet(site)))
 	route(authPath, read, withoutBody(h.auth(site)))
@@ -45,13 +45,13 @@ func (h *Handler) visits(site *Site, route func(path string, methods []string, n
 // isKeySet reports whether a request asks a site for its key set. Whatever else
 // may mean the same is the application's: there is nothing to protect.
 func (site *Site) isKeySet(r *http.Request) bool {
-	return site.Landings != nil && site.Landings.Visits != nil && r.URL.Path == site.Wwwroot.Path()+keySetPath
+	return site.Landings != nil && site.Landings.App != nil && r.URL.Path == site.Wwwroot.Path()+keySetPath
 }
 
-// asVisitor passes a request on and tells the application who makes it. While that
+// asLearner passes a request on and tells the application who makes it. While that
 // cannot be found out, nobody is told that it is nobody.
-func (h *Handler) asVisitor(w http.ResponseWriter, r *http.Request, site *Site) {
-	assertion, err := site.Landings.Visits.Assertion(r)
+func (h *Handler) asLearner(w http.ResponseWriter, r *http.Request, site *Site) {
+	assertion, err := site.Landings.App.Assertion(r)
 	switch {
 	case err != nil:
 		h.unasserted(w, r, site, err)
@@ -84,7 +84,7 @@ func (h *Handler) unasserted(w http.ResponseWriter, r *http.Request, site *Site,
 func (h *Handler) auth(site *Site) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		assertion, err := site.Landings.Visits.Assertion(r)
+		assertion, err := site.Landings.App.Assertion(r)
 		switch {
 		case err != nil:
 			h.unasserted(w, r, site, err)
@@ -147,7 +147,7 @@ func (h *Handler) asked(r *http.Request) *host {
 // keySet serves the public keys of assertions.
 func (h *Handler) keySet(site *Site) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		set, err := site.Landings.Visits.Assertions.KeySet()
+		set, err := site.Landings.App.Assertions.KeySet()
 		if err != nil {
 			h.failed(r, site, "key set", err)
 			writeProblem(w, r, notReady, site.Wwwroot.String(), nil)
@@ -177,24 +177,24 @@ func askLogout(site *Site) http.HandlerFunc {
 	}
 }
 
-// logout ends a visit. The learner stays logged in at home.
+// logout ends a session. The learner stays logged in at home.
 func (h *Handler) logout(site *Site) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		unread(w, r)
-		visit, gone, err := site.Landings.Visits.End(r)
+		session, gone, err := site.Landings.App.End(r)
 		if err != nil {
 			h.unasserted(w, r, site, err)
 			return
 		}
-		if !visit.Home.IsZero() {
-			home, user := visit.Home.String(), visit.User.Username
+		if !session.Home.IsZero() {
+			home, user := session.Home.String(), session.User.Username
 			h.log.LogAttrs(r.Context(), slog.LevelInfo, "logout", slog.String("site", site.Wwwroot.String()), slog.String("request", RequestID(r)),
-				slog.String("home", home), slog.String("user", user), slog.String("cause", "visit"), slog.String("outcome", "ended"))
-			h.metrics.logouts.WithLabelValues(site.Wwwroot.String(), home, "visit", "ended").Inc()
+				slog.String("home", home), slog.String("user", user), slog.String("cause", "logout"), slog.String("outcome", "ended"))
+			h.metrics.logouts.WithLabelValues(site.Wwwroot.String(), home, "logout", "ended").Inc()
 			site.Trail.Note(audit.Event{
 				Kind: audit.KindLogout, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(),
-				Peer: home, Step: "visit", User: user, Outcome: "ended", Latency: time.Since(start).Microseconds(),
+				Peer: home, Step: "logout", User: user, Outcome: "ended", Latency: time.Since(start).Microseconds(),
 			})
 		}
 		http.SetCookie(w, gone)

@@ -28,8 +28,8 @@ import (
 	"jumpgate/sp"
 )
 
-// visited is a site that is no Moodle.
-type visited struct {
+// applicationSite is a site that is no Moodle.
+type applicationSite struct {
 	*forum
 	clock   atomic.Int64
 	redis   *store.Redis
@@ -52,10 +52,10 @@ func newSiteKey(site string) *mnet.Key {
 	return key
 }
 
-func newVisited(t testing.TB, algorithm string, change ...func(*gateway.Peer)) *visited {
+func newApplicationSite(t testing.TB, algorithm string, change ...func(*gateway.Peer)) *applicationSite {
 	t.Helper()
 	m := &headerMoodle{answer: ada()}
-	v := &visited{forum: newHeaderForum(t, m, change...), keys: []*mnet.Key{siteKey()}, message: m}
+	v := &applicationSite{forum: newHeaderForum(t, m, change...), keys: []*mnet.Key{siteKey()}, message: m}
 	v.clock.Store(v.forum.now.UnixNano())
 	now := func() time.Time { return time.Unix(0, v.clock.Load()) }
 	var err error
@@ -66,14 +66,14 @@ func newVisited(t testing.TB, algorithm string, change ...func(*gateway.Peer)) *
 	v.redis.Client().AddHook(counting{&v.trips})
 	v.Landings.Now = now
 	v.Landings.Header.Moodle = nil
-	v.Landings.Visits = &sp.Visits{
+	v.Landings.App = &sp.AppSessions{
 		Site: v.Site, Peers: v.Peers, Store: v.redis.Site(v.Site), Idle: time.Hour, Life: 2 * time.Hour, Now: now,
 		Assertions: &sp.Assertions{Site: v.Site, Algorithm: algorithm, Keys: func() []*mnet.Key { return v.keys }, Now: now},
 	}
 	return v
 }
 
-func (v *visited) advance(d time.Duration) { v.clock.Add(int64(d)) }
+func (v *applicationSite) advance(d time.Duration) { v.clock.Add(int64(d)) }
 
 type counting struct{ n *atomic.Int64 }
 
@@ -88,7 +88,7 @@ func (c counting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 }
 
 // land lets the learner of the home's answer land in a browser with cookies.
-func (v *visited) land(t testing.TB, token string, cookies ...*http.Cookie) sp.Arrival {
+func (v *applicationSite) land(t testing.TB, token string, cookies ...*http.Cookie) sp.Arrival {
 	t.Helper()
 	r := visit("GET", strings.Replace(landing, "token=abc", "token="+token, 1), "")
 	for _, c := range cookies {
@@ -102,21 +102,21 @@ func (v *visited) land(t testing.TB, token string, cookies ...*http.Cookie) sp.A
 }
 
 // asserted returns what the application is told about a request.
-func (v *visited) asserted(t testing.TB, cookies ...*http.Cookie) string {
+func (v *applicationSite) asserted(t testing.TB, cookies ...*http.Cookie) string {
 	t.Helper()
 	r := httptest.NewRequest("GET", "https://forum.test/x", nil)
 	for _, c := range cookies {
 		r.AddCookie(c)
 	}
-	assertion, err := v.Visits.Assertion(r)
+	assertion, err := v.App.Assertion(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return assertion
 }
 
-func TestAVisit(t *testing.T) {
-	v := newVisited(t, sp.AlgorithmEdDSA)
+func TestASessionAtAnApplication(t *testing.T) {
+	v := newApplicationSite(t, sp.AlgorithmEdDSA)
 	if v.asserted(t) != "" || v.trips.Load() != 0 {
 		t.Fatalf("nobody is somebody, or costs %d round trips", v.trips.Load())
 	}
@@ -125,7 +125,7 @@ func TestAVisit(t *testing.T) {
 		t.Fatalf("%+v", a)
 	}
 	c := a.Session
-	if !strings.HasPrefix(c.Name, "__Host-jumpgate-visit-") || len(c.Value) != 40 || c.Path != "/" || c.Domain != "" || !c.HttpOnly || !c.Secure ||
+	if !strings.HasPrefix(c.Name, "__Host-jumpgate-session-") || len(c.Value) != 40 || c.Path != "/" || c.Domain != "" || !c.HttpOnly || !c.Secure ||
 		c.SameSite != http.SameSiteLaxMode || c.MaxAge != 0 || !c.Expires.IsZero() {
 		t.Errorf("the cookie is %s", c)
 	}
@@ -153,31 +153,33 @@ func TestAVisit(t *testing.T) {
 	}
 }
 
-func TestAVisitIsOver(t *testing.T) {
-	for what, end := range map[string]func(*visited, *http.Cookie){
-		"after its life": func(v *visited, _ *http.Cookie) { v.advance(2 * time.Hour) },
-		"by a logout": func(v *visited, c *http.Cookie) {
+func TestASessionAtAnApplicationIsOver(t *testing.T) {
+	for what, end := range map[string]func(*applicationSite, *http.Cookie){
+		"after its life": func(v *applicationSite, _ *http.Cookie) { v.advance(2 * time.Hour) },
+		"by a logout": func(v *applicationSite, c *http.Cookie) {
 			r := httptest.NewRequest("POST", "https://forum.test/jumpgate/logout", nil)
 			r.AddCookie(c)
-			ended, gone, err := v.Visits.End(r)
+			ended, gone, err := v.App.End(r)
 			if err != nil || gone.MaxAge >= 0 || gone.Name != c.Name || gone.Value != "" || ended.User.Username != "ada@home.test" || ended.Username != "ada" {
 				t.Errorf("%+v %v %v", ended, gone, err)
 			}
 		},
-		"by a logout at another gateway": func(v *visited, c *http.Cookie) {
-			if err := v.Visits.Store.EndVisit(t.Context(), c.Value); err != nil {
+		"by a logout at another gateway": func(v *applicationSite, c *http.Cookie) {
+			if err := v.App.Store.EndAppSession(t.Context(), c.Value); err != nil {
 				t.Error(err)
 			}
 		},
-		"when its home is switched off":   func(v *visited, _ *http.Cookie) { v.Peers.Peers()[0].Off = true },
-		"when its home has no grant":      func(v *visited, _ *http.Cookie) { v.Peers.Peers()[0].Subscribe = nil },
-		"when its home is no peer":        func(v *visited, _ *http.Cookie) { v.Visits.Peers, _ = gateway.NewAllowlist() },
-		"when its learner may not come":   func(v *visited, _ *http.Cookie) { v.Peers.Peers()[0].Access.Deny, _ = gateway.NewUserList("ada") },
-		"when another takes its place":    func(v *visited, c *http.Cookie) { v.land(t, "two", c) },
-		"half a minute later, by its end": func(v *visited, _ *http.Cookie) { v.advance(2*time.Hour + 30*time.Second) },
+		"when its home is switched off": func(v *applicationSite, _ *http.Cookie) { v.Peers.Peers()[0].Off = true },
+		"when its home has no grant":    func(v *applicationSite, _ *http.Cookie) { v.Peers.Peers()[0].Subscribe = nil },
+		"when its home is no peer":      func(v *applicationSite, _ *http.Cookie) { v.App.Peers, _ = gateway.NewAllowlist() },
+		"when its learner may not come": func(v *applicationSite, _ *http.Cookie) {
+			v.Peers.Peers()[0].Access.Deny, _ = gateway.NewUserList("ada")
+		},
+		"when another takes its place":    func(v *applicationSite, c *http.Cookie) { v.land(t, "two", c) },
+		"half a minute later, by its end": func(v *applicationSite, _ *http.Cookie) { v.advance(2*time.Hour + 30*time.Second) },
 	} {
 		t.Run(what, func(t *testing.T) {
-			v := newVisited(t, sp.AlgorithmEdDSA)
+			v := newApplicationSite(t, sp.AlgorithmEdDSA)
 			c := v.land(t, "one").Session
 			if v.asserted(t, c) == "" {
 				t.Fatal("it has not begun")
@@ -186,11 +188,11 @@ func TestAVisitIsOver(t *testing.T) {
 			if v.asserted(t, c) != "" {
 				t.Error("it goes on for who was seen a moment ago")
 			}
-			v.Visits.Store = v.redis.Site(v.Site)
+			v.App.Store = v.redis.Site(v.Site)
 			v.advance(-time.Minute)
-			fresh := &sp.Visits{Site: v.Site, Peers: v.Visits.Peers, Store: v.Visits.Store, Assertions: v.Visits.Assertions, Idle: v.Visits.Idle, Life: v.Visits.Life, Now: v.Visits.Now}
+			fresh := &sp.AppSessions{Site: v.Site, Peers: v.App.Peers, Store: v.App.Store, Assertions: v.App.Assertions, Idle: v.App.Idle, Life: v.App.Life, Now: v.App.Now}
 			v.advance(time.Minute)
-			v.Visits = fresh
+			v.App = fresh
 			if v.asserted(t, c) != "" {
 				t.Error("it goes on at another gateway")
 			}
@@ -198,17 +200,17 @@ func TestAVisitIsOver(t *testing.T) {
 	}
 }
 
-func TestAVisitNeedsRedis(t *testing.T) {
-	v := newVisited(t, sp.AlgorithmEdDSA)
+func TestASessionAtAnApplicationNeedsRedis(t *testing.T) {
+	v := newApplicationSite(t, sp.AlgorithmEdDSA)
 	c := v.land(t, "one").Session
 	known := v.asserted(t, c)
 	v.redis.Close()
 	r := httptest.NewRequest("GET", "https://forum.test/x", nil)
 	r.AddCookie(c)
-	if assertion, err := v.Visits.Assertion(r); err == nil || assertion != "" || known == "" {
+	if assertion, err := v.App.Assertion(r); err == nil || assertion != "" || known == "" {
 		t.Errorf("%q, %v", assertion, err)
 	}
-	if _, gone, err := v.Visits.End(r); err == nil || gone != nil {
+	if _, gone, err := v.App.End(r); err == nil || gone != nil {
 		t.Errorf("a logout: %v, %v", gone, err)
 	}
 	if a := v.land(t, "two"); a.Err == nil || a.Session != nil || a.Location != "" {
@@ -243,9 +245,9 @@ func parts(t testing.TB, token string) (header, claims map[string]any, signed st
 }
 
 // keySet returns the published keys by their ids.
-func (v *visited) keySet(t testing.TB) map[string]map[string]string {
+func (v *applicationSite) keySet(t testing.TB) map[string]map[string]string {
 	t.Helper()
-	text, err := v.Visits.Assertions.KeySet()
+	text, err := v.App.Assertions.KeySet()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +271,7 @@ func (v *visited) keySet(t testing.TB) map[string]map[string]string {
 }
 
 func TestAnAssertion(t *testing.T) {
-	v := newVisited(t, sp.AlgorithmEdDSA)
+	v := newApplicationSite(t, sp.AlgorithmEdDSA)
 	now := v.clock.Load() / int64(time.Second)
 	header, claims, signed, signature := parts(t, v.asserted(t, v.land(t, "one").Session))
 	key := v.keySet(t)[header["kid"].(string)]
@@ -297,7 +299,7 @@ func TestAnAssertion(t *testing.T) {
 
 func TestALocale(t *testing.T) {
 	for lang, want := range map[string]any{"": nil, "de": "de", "de_utf8": "de", "en_gb": "en-GB", "pt_br_utf8": "pt-BR", "de_kids": "de", "en_us_k12": "en-US"} {
-		v := newVisited(t, sp.AlgorithmEdDSA)
+		v := newApplicationSite(t, sp.AlgorithmEdDSA)
 		v.message.answer = with("lang", lang)
 		_, claims, _, _ := parts(t, v.asserted(t, v.land(t, "one").Session))
 		if claims["locale"] != want {
@@ -310,9 +312,9 @@ func TestALocale(t *testing.T) {
 // and must find each of these attempts wrong.
 func TestALibraryVerifiesAssertions(t *testing.T) {
 	for _, algorithm := range []string{sp.AlgorithmEdDSA, sp.AlgorithmRS256} {
-		v := newVisited(t, algorithm)
+		v := newApplicationSite(t, algorithm)
 		good := v.asserted(t, v.land(t, "one").Session)
-		stranger := newVisited(t, algorithm)
+		stranger := newApplicationSite(t, algorithm)
 		stranger.keys = []*mnet.Key{newSiteKey("https://forum.test")}
 		forged := stranger.asserted(t, stranger.land(t, "one").Session)
 		header, claims, signed, _ := parts(t, good)
@@ -334,7 +336,7 @@ func TestALibraryVerifiesAssertions(t *testing.T) {
 				id, _ := token.Header["kid"].(string)
 				return publicKey(t, v.keySet(t)[id])
 			}, jwt.WithValidMethods([]string{algorithm}), jwt.WithIssuer("https://forum.test"), jwt.WithAudience(test.audience), jwt.WithExpirationRequired(),
-				jwt.WithTimeFunc(func() time.Time { return v.Visits.Now().Add(test.after) }))
+				jwt.WithTimeFunc(func() time.Time { return v.App.Now().Add(test.after) }))
 			if (err == nil) != test.good {
 				t.Errorf("%s: %s: %v", algorithm, test.name, err)
 			}
@@ -353,10 +355,10 @@ func unsigned(header, claims map[string]any, algorithm string) string {
 }
 
 func TestKeysChangeByThemselvesAndAreKnownBefore(t *testing.T) {
-	v := newVisited(t, sp.AlgorithmEdDSA)
-	other := newVisited(t, sp.AlgorithmEdDSA) // another gateway, with the same MNet key
-	signs := func(v *visited) string {
-		v.Visits.Idle, v.Visits.Life = 1000*time.Hour, 2000*time.Hour
+	v := newApplicationSite(t, sp.AlgorithmEdDSA)
+	other := newApplicationSite(t, sp.AlgorithmEdDSA) // another gateway, with the same MNet key
+	signs := func(v *applicationSite) string {
+		v.App.Idle, v.App.Life = 1000*time.Hour, 2000*time.Hour
 		header, _, _, _ := parts(t, v.asserted(t, v.land(t, rand.Text()).Session))
 		return header["kid"].(string)
 	}
@@ -390,8 +392,8 @@ func TestAFormerKeyIsKnownForAnHour(t *testing.T) {
 	for _, algorithm := range []string{sp.AlgorithmEdDSA, sp.AlgorithmRS256} {
 		var offset time.Duration
 		a := &sp.Assertions{Site: site, Algorithm: algorithm, Keys: ring.Keys, Now: func() time.Time { return time.Now().Add(offset) }}
-		v := &visited{forum: &forum{Landings: &sp.Landings{Visits: &sp.Visits{Assertions: a}}}}
-		before, err := a.Sign(store.Visit{})
+		v := &applicationSite{forum: &forum{Landings: &sp.Landings{App: &sp.AppSessions{Assertions: a}}}}
+		before, err := a.Sign(store.AppSession{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -411,14 +413,14 @@ func TestAFormerKeyIsKnownForAnHour(t *testing.T) {
 
 func BenchmarkAssertion(b *testing.B) {
 	for _, algorithm := range []string{sp.AlgorithmEdDSA, sp.AlgorithmRS256} {
-		v := newVisited(b, algorithm)
+		v := newApplicationSite(b, algorithm)
 		c := v.land(b, "one").Session
 		r := httptest.NewRequest("GET", "https://forum.test/x", nil)
 		r.AddCookie(c)
 		b.Run(algorithm+" again", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := v.Visits.Assertion(r); err != nil {
+				if _, err := v.App.Assertion(r); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -426,7 +428,7 @@ func BenchmarkAssertion(b *testing.B) {
 		b.Run(algorithm+" signed", func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := v.Visits.Assertions.Sign(store.Visit{}); err != nil {
+				if _, err := v.App.Assertions.Sign(store.AppSession{}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -27,16 +27,16 @@ import (
 	"jumpgate/web"
 )
 
-// visited is a gateway before an application that is no Moodle: it answers 401 to
+// applicationSite is a gateway before an application that is no Moodle: it answers 401 to
 // those of whom it is told nothing.
-type visited struct {
+type applicationSite struct {
 	*bouncing
 	redis *store.Redis
 	got   chan http.Header // of requests that reach the application
 }
 
-// visitedKey is made once.
-var visitedKey = sync.OnceValues(func() (*mnet.Key, error) {
+// applicationKey is made once.
+var applicationKey = sync.OnceValues(func() (*mnet.Key, error) {
 	site, err := gateway.ParseWwwroot("https://home.test")
 	if err != nil {
 		return nil, err
@@ -44,9 +44,9 @@ var visitedKey = sync.OnceValues(func() (*mnet.Key, error) {
 	return mnet.NewKey(site, time.Now(), time.Hour)
 })
 
-func newVisited(t testing.TB, auto bool, trust ...netip.Prefix) *visited {
+func newApplicationSite(t testing.TB, auto bool, trust ...netip.Prefix) *applicationSite {
 	t.Helper()
-	v := &visited{bouncing: newBouncing(t, auto, homePeer(t, "https://sp.test", "The home")), got: make(chan http.Header, 1)}
+	v := &applicationSite{bouncing: newBouncing(t, auto, homePeer(t, "https://sp.test", "The home")), got: make(chan http.Header, 1)}
 	v.site.Guard, v.site.Bounces.Other = nil, true
 	v.moodle = func(w http.ResponseWriter, r *http.Request) {
 		select {
@@ -67,7 +67,7 @@ func newVisited(t testing.TB, auto bool, trust ...netip.Prefix) *visited {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := visitedKey()
+	key, err := applicationKey()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func newVisited(t testing.TB, auto bool, trust ...netip.Prefix) *visited {
 			return mnet.Struct{{Name: "username", Value: who}, {Name: "firstname", Value: who}, {Name: "lastname", Value: "L"}, {Name: "email", Value: "a@b"}}, nil
 		},
 	}
-	v.site.Landings.Visits = &sp.Visits{
+	v.site.Landings.App = &sp.AppSessions{
 		Site: v.site.Wwwroot, Peers: v.site.Peers, Store: v.redis.Site(v.site.Wwwroot), Idle: time.Hour, Life: time.Hour, Now: time.Now,
 		Assertions: &sp.Assertions{Site: v.site.Wwwroot, Algorithm: sp.AlgorithmEdDSA, Keys: func() []*mnet.Key { return []*mnet.Key{key} }, Now: time.Now},
 	}
@@ -87,19 +87,19 @@ func newVisited(t testing.TB, auto bool, trust ...netip.Prefix) *visited {
 	return v
 }
 
-// land lets somebody land and returns the cookie of their visit.
-func (v *visited) land(t testing.TB, who string, cookies ...*http.Cookie) *http.Cookie {
+// land lets somebody land and returns the cookie of their session.
+func (v *applicationSite) land(t testing.TB, who string, cookies ...*http.Cookie) *http.Cookie {
 	t.Helper()
 	w := v.ask(strings.Replace(landHere, "token=abc", "token="+who, 1), cookies...)
 	if w.Code != 303 || w.Header().Get("Location") != "https://home.test/mod/x#p3" || w.Header().Get("Cache-Control") != "no-store" {
 		t.Fatalf("%d %v\n%s", w.Code, w.Header(), w.Body)
 	}
 	for _, c := range w.Result().Cookies() {
-		if strings.Contains(c.Name, "visit") {
+		if strings.Contains(c.Name, "session") {
 			return c
 		}
 	}
-	t.Fatalf("no visit begins: %v", w.Header())
+	t.Fatalf("no session begins: %v", w.Header())
 	return nil
 }
 
@@ -120,7 +120,7 @@ func subject(t testing.TB, assertion string) string {
 }
 
 func TestTheApplicationIsToldWhoMakesARequest(t *testing.T) {
-	v := newVisited(t, false)
+	v := newApplicationSite(t, false)
 	c := v.land(t, "ada")
 	w := v.ask("https://home.test/notes", c, &http.Cookie{Name: "own", Value: "1"})
 	got := <-v.got
@@ -147,7 +147,7 @@ func TestTheApplicationIsToldWhoMakesARequest(t *testing.T) {
 // TestNoClientAssertsAnything sends everything that could reach an application
 // under the name of the assertion, in raw bytes.
 func TestNoClientAssertsAnything(t *testing.T) {
-	v := newVisited(t, false)
+	v := newApplicationSite(t, false)
 	v.site.Bounces = nil
 	server := httptest.NewServer(v)
 	defer server.Close()
@@ -240,7 +240,7 @@ func letters(c rune) rune {
 }
 
 func TestAWebServerAsksWhoMakesARequest(t *testing.T) {
-	v := newVisited(t, false)
+	v := newApplicationSite(t, false)
 	if w := v.ask("https://home.test/jumpgate/auth"); w.Code != 401 || w.Header().Get("Location") != "" {
 		t.Errorf("nobody: %d %v", w.Code, w.Header())
 	}
@@ -273,26 +273,26 @@ func TestWhereAWebServerLeadsThoseWhoAreNobody(t *testing.T) {
 		auto     bool
 		trust    []netip.Prefix
 		target   string
-		change   func(*visited, *http.Request)
+		change   func(*applicationSite, *http.Request)
 		location string
 	}{
 		{"a page", false, []netip.Prefix{front}, auth, nil, chooser + "%2Fnotes%3Fa%3D1%26b%3D2"},
 		{"at a web server that is not trusted", false, nil, auth, nil, chooser + "%2F"},
 		{"unasked", false, []netip.Prefix{front}, "https://home.test/jumpgate/auth", nil, ""},
 		{"asked otherwise", false, []netip.Prefix{front}, "https://home.test/jumpgate/auth?redirect=https://evil.test", nil, ""},
-		{"another site's page", false, []netip.Prefix{front}, auth, func(_ *visited, r *http.Request) { r.Header.Set("X-Forwarded-Uri", "//evil.test/x") }, ""},
-		{"another site's page, by its address", false, []netip.Prefix{front}, auth, func(_ *visited, r *http.Request) { r.Header.Set("X-Forwarded-Uri", "https://evil.test/x") }, ""},
-		{"a page that splits a header", false, []netip.Prefix{front}, auth, func(_ *visited, r *http.Request) { r.Header.Set("X-Forwarded-Uri", "/x\r\nSet-Cookie: a=b") }, ""},
-		{"a form", false, []netip.Prefix{front}, auth, func(_ *visited, r *http.Request) { r.Header.Set("X-Forwarded-Method", "POST") }, ""},
-		{"a script", false, []netip.Prefix{front}, auth, func(_ *visited, r *http.Request) { r.Header.Set("Sec-Fetch-Dest", "empty") }, ""},
-		{"a program", false, []netip.Prefix{front}, auth, func(_ *visited, r *http.Request) { r.Header.Set("Accept", "*/*") }, ""},
+		{"another site's page", false, []netip.Prefix{front}, auth, func(_ *applicationSite, r *http.Request) { r.Header.Set("X-Forwarded-Uri", "//evil.test/x") }, ""},
+		{"another site's page, by its address", false, []netip.Prefix{front}, auth, func(_ *applicationSite, r *http.Request) { r.Header.Set("X-Forwarded-Uri", "https://evil.test/x") }, ""},
+		{"a page that splits a header", false, []netip.Prefix{front}, auth, func(_ *applicationSite, r *http.Request) { r.Header.Set("X-Forwarded-Uri", "/x\r\nSet-Cookie: a=b") }, ""},
+		{"a form", false, []netip.Prefix{front}, auth, func(_ *applicationSite, r *http.Request) { r.Header.Set("X-Forwarded-Method", "POST") }, ""},
+		{"a script", false, []netip.Prefix{front}, auth, func(_ *applicationSite, r *http.Request) { r.Header.Set("Sec-Fetch-Dest", "empty") }, ""},
+		{"a program", false, []netip.Prefix{front}, auth, func(_ *applicationSite, r *http.Request) { r.Header.Set("Accept", "*/*") }, ""},
 		{"without a home that is remembered", true, []netip.Prefix{front}, auth, nil, chooser + "%2Fnotes%3Fa%3D1%26b%3D2"},
-		{"with one", true, []netip.Prefix{front}, auth, func(v *visited, r *http.Request) { r.AddCookie(v.remembered(t, "https://sp.test")) },
+		{"with one", true, []netip.Prefix{front}, auth, func(v *applicationSite, r *http.Request) { r.AddCookie(v.remembered(t, "https://sp.test")) },
 			"https://sp.test/auth/mnet/jump.php?hostwwwroot=https%3A%2F%2Fhome.test&wantsurl=%2Fnotes%3Fa%3D1%26b%3D2"},
-		{"with an account here", true, []netip.Prefix{front}, auth, func(v *visited, r *http.Request) { c, _ := v.site.Homes.HereCookie(); r.AddCookie(c) }, ""},
+		{"with an account here", true, []netip.Prefix{front}, auth, func(v *applicationSite, r *http.Request) { c, _ := v.site.Homes.HereCookie(); r.AddCookie(c) }, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			v := newVisited(t, test.auto, test.trust...)
+			v := newApplicationSite(t, test.auto, test.trust...)
 			r := httptest.NewRequest("GET", test.target, nil)
 			r.Header.Set("Accept", "text/html")
 			r.Header.Set("Sec-Fetch-Dest", "document")
@@ -331,7 +331,7 @@ func TestAWebServerAsksUnderAnotherName(t *testing.T) {
 		{"for a landing", "http://jumpgate:8080/auth/mnet/land.php", []netip.Prefix{front}, []string{"home.test"}, 421},
 		{"about nothing", "http://jumpgate:8080/jumpgate/auth", []netip.Prefix{front}, nil, 421},
 	} {
-		v := newVisited(t, false, test.trust...)
+		v := newApplicationSite(t, false, test.trust...)
 		c := v.land(t, "ada")
 		r := httptest.NewRequest("GET", test.target, nil)
 		r.AddCookie(c)
@@ -347,7 +347,7 @@ func TestAWebServerAsksUnderAnotherName(t *testing.T) {
 }
 
 func TestWhoIsNobodyAtAnApplicationIsSentHome(t *testing.T) {
-	v := newVisited(t, true)
+	v := newApplicationSite(t, true)
 	remembered := v.remembered(t, "https://sp.test")
 	if w := v.ask("https://home.test/notes", remembered); w.Code != 303 || !strings.HasPrefix(w.Header().Get("Location"), "https://sp.test/auth/mnet/jump.php?") {
 		t.Errorf("%d %v", w.Code, w.Header())
@@ -367,7 +367,7 @@ func TestWhoIsNobodyAtAnApplicationIsSentHome(t *testing.T) {
 }
 
 func TestALogoutFromAnApplication(t *testing.T) {
-	v := newVisited(t, true)
+	v := newApplicationSite(t, true)
 	trail, dir := newTrail(t, true)
 	v.site.Trail = trail
 	c := v.land(t, "ada")
@@ -375,7 +375,7 @@ func TestALogoutFromAnApplication(t *testing.T) {
 		t.Errorf("%d\n%s", w.Code, w.Body)
 	}
 	w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}, c)
-	if w.Code != 303 || w.Header().Get("Location") != "https://home.test/" || !slices.Equal(names(w.Result().Cookies()), []string{"visit", "bounce"}) || w.Result().Cookies()[0].MaxAge >= 0 {
+	if w.Code != 303 || w.Header().Get("Location") != "https://home.test/" || !slices.Equal(names(w.Result().Cookies()), []string{"session", "bounce"}) || w.Result().Cookies()[0].MaxAge >= 0 {
 		t.Fatalf("%d %v", w.Code, w.Header())
 	}
 	// Who has just logged out is not sent home to be logged in again.
@@ -385,19 +385,19 @@ func TestALogoutFromAnApplication(t *testing.T) {
 	}
 	trail.Close()
 	events := recorded(t, dir)
-	if e := events[len(events)-1]; e.Kind != audit.KindLogout || e.User != "ada@sp.test" || e.Peer != "https://sp.test" || e.Outcome != "ended" || e.Step != "visit" {
+	if e := events[len(events)-1]; e.Kind != audit.KindLogout || e.User != "ada@sp.test" || e.Peer != "https://sp.test" || e.Outcome != "ended" || e.Step != "logout" {
 		t.Errorf("%+v", e)
 	}
 	if w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}); w.Code != 303 {
 		t.Errorf("nobody: %d", w.Code)
 	}
-	if want := `jumpgate_logouts_total{cause="visit",outcome="ended",peer="https://sp.test",site="https://home.test"} 1`; !strings.Contains(v.scrape(), want) {
+	if want := `jumpgate_logouts_total{cause="logout",outcome="ended",peer="https://sp.test",site="https://home.test"} 1`; !strings.Contains(v.scrape(), want) {
 		t.Error("the metrics lack", want)
 	}
 }
 
 func TestTheKeySet(t *testing.T) {
-	v := newVisited(t, false)
+	v := newApplicationSite(t, false)
 	w := v.ask("https://home.test/.well-known/jwks.json")
 	var set struct{ Keys []map[string]string }
 	if err := json.Unmarshal(w.Body.Bytes(), &set); err != nil || w.Code != 200 || len(set.Keys) != 3 || w.Header().Get("Content-Type") != "application/jwk-set+json" ||
@@ -415,7 +415,7 @@ func TestTheKeySet(t *testing.T) {
 }
 
 func TestNobodyJumpsFromAnApplication(t *testing.T) {
-	v := newVisited(t, false)
+	v := newApplicationSite(t, false)
 	c := v.land(t, "ada")
 	for _, target := range []string{guardJump, "https://home.test/jumpgate/confirm", "https://home.test/jumpgate/oidc/callback?code=x&state=y", "https://old.test/auth/mnet/jump.php?hostid=3"} {
 		if w := v.ask(target, c); w.Code != 404 && w.Code != 405 || len(v.got) > 0 {
@@ -425,7 +425,7 @@ func TestNobodyJumpsFromAnApplication(t *testing.T) {
 }
 
 func BenchmarkProxied(b *testing.B) {
-	v := newVisited(b, false)
+	v := newApplicationSite(b, false)
 	v.site.Bounces = nil
 	v.moodle = func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "words") }
 	c := v.land(b, "ada")
