@@ -33,6 +33,8 @@ var exits = map[string]struct{ by, test string }{
 	"sp/headerlogin.go Landings.LogIn": {"gateway.DecideLanding, likewise", "TestATokenIsShownToItsHomeOnce"},
 	"sp/headerlogin.go Landings.enter": {"gateway.DecideLanding, likewise", "TestALearnerIsLoggedInByHeaders"},
 
+	"sp/appsessions.go Landings.enterApp": {"gateway.DecideLanding, likewise", "TestASessionAtAnApplication"},
+
 	// Moodle's own, passed on.
 	"idp/guard.go Guard.Check":         {"below our own wwwroot by gateway.ParseTarget, else gateway.LandLink", "TestNothingElseLeaves"},
 	"idp/pending.go Provider.keepName": {"what Moodle sent: its own login page", "TestAWrongPasswordDoesNotLoseTheTabsJump"},
