@@ -30,6 +30,7 @@ import (
 type demoCommand struct {
 	IDPPort  int    `name:"idp-port" default:"8080" placeholder:"N" help:"Port of the home site (8080); 0 takes a free one."`
 	SPPort   int    `name:"sp-port" default:"8090" placeholder:"N" help:"Port of the forum (8090); 0 takes a free one."`
+	AppPort  int    `name:"app-port" default:"0" placeholder:"N" help:"Port of the application that is no Moodle; 0, the default, takes a free one."`
 	StateDir string `placeholder:"DIR" help:"Where keys are kept. Without one they are gone at the end."`
 	JSON     bool   `help:"Print one JSON object when ready."`
 	Verbose  bool   `short:"v" help:"Show the gateway's log."`
@@ -37,7 +38,7 @@ type demoCommand struct {
 
 // Help explains more than fits a line.
 func (demoCommand) Help() string {
-	return "A stand-in home Moodle and a stand-in forum Moodle, both behind a real gateway with an embedded Redis, on this machine alone. Runs until it is interrupted."
+	return "A stand-in home Moodle, a stand-in forum Moodle and an application that is no Moodle, all behind a real gateway with an embedded Redis, on this machine alone. Runs until it is interrupted."
 }
 
 // scene is what the demo prints when it is ready.
@@ -48,11 +49,20 @@ type scene struct {
 	Username string `json:"username"`
 	Password string `json:"password"`
 	Trail    string `json:"audit_dir"`
+
+	SPs []provider `json:"sps"` // the forum, which has MNet, first
+}
+
+// provider is a service provider of the scene.
+type provider struct {
+	Wwwroot  string `json:"wwwroot"`
+	Landing  string `json:"landing"` // moodle or jwt
+	DeepLink string `json:"deep_link"`
 }
 
 // Run serves the federation until the terminal's context ends.
 func (c demoCommand) Run(t *terminal) error {
-	for flag, port := range map[string]int{"--idp-port": c.IDPPort, "--sp-port": c.SPPort} {
+	for flag, port := range map[string]int{"--idp-port": c.IDPPort, "--sp-port": c.SPPort, "--app-port": c.AppPort} {
 		if port < 0 || port > 65535 {
 			return &usageError{fmt.Sprintf("%s: %d is not a port", flag, port), "give a number from 1 to 65535, or 0 for a free one"}
 		}
@@ -119,11 +129,18 @@ func (d *demo) build(ctx context.Context, c demoCommand) error {
 	if err != nil {
 		return err
 	}
-	if err := introduce(home, forum); err != nil {
+	app, err := d.party(ctx, c, "127.0.0.1", c.AppPort)
+	if err != nil {
+		return err
+	}
+	if err := app.isApplication(); err != nil {
+		return err
+	}
+	if err := introduce(home, forum, app); err != nil {
 		return err
 	}
 	conf := &config.Config{
-		Redis: &config.Redis{Embedded: true}, StateDir: c.StateDir, Audit: config.DefaultAudit(c.StateDir), Sites: []*config.Site{home.site, forum.site},
+		Redis: &config.Redis{Embedded: true}, StateDir: c.StateDir, Audit: config.DefaultAudit(c.StateDir), Sites: []*config.Site{home.site, forum.site, app.site},
 	}
 	home.site.Identity.Redis, forum.site.Identity.Redis = conf.Redis, conf.Redis
 	if d.gateway, err = newInstance(ctx, conf, d.log); err != nil {
@@ -133,9 +150,11 @@ func (d *demo) build(ctx context.Context, c demoCommand) error {
 
 	password := strings.ToLower(rand.Text()[:10])
 	account := moodletest.SampleUser(password)
-	target, _ := gateway.ParseTarget(home.site.Peers.Peers()[0], moodletest.SampleDeepLink)
-	link := gateway.JumpLink(home.wwwroot, gateway.Moodle, forum.wwwroot, target)
-	d.scene = scene{home.wwwroot.String(), forum.wwwroot.String(), link, account.Username, password, conf.Audit.Dir}
+	link := home.linkTo(forum, moodletest.SampleDeepLink)
+	d.scene = scene{
+		home.wwwroot.String(), forum.wwwroot.String(), link, account.Username, password, conf.Audit.Dir,
+		[]provider{{forum.wwwroot.String(), config.LandingMoodle, link}, {app.wwwroot.String(), config.LandingJWT, home.linkTo(app, moodletest.NoteLink)}},
+	}
 
 	var journey moodletest.Journey
 	now := time.Now()
@@ -157,6 +176,8 @@ func (d *demo) build(ctx context.Context, c demoCommand) error {
 	}
 	d.serve(home.behind, homeMoodle)
 	d.serve(forum.behind, forumMoodle)
+	d.serve(app.behind, moodletest.NewApplication(app.wwwroot, time.Now))
+	d.serve(app.front, d.gateway.handler)
 	d.serve(home.front, journey.Watch("home", d.gateway.handler))
 	d.serve(forum.front, journey.Watch("the forum", d.gateway.handler))
 	return nil
@@ -201,26 +222,43 @@ func (p *party) suffix() string {
 	return strings.TrimPrefix(p.site.Identity.Cookie, config.DefaultCookie)
 }
 
-// introduce makes the two sides peers, as two administrators would: the home
-// vouches for its learners, and the forum lets them in.
-func introduce(home, forum *party) error {
-	for _, side := range []struct {
-		at, peer           *party
-		publish, subscribe string
-	}{
-		{home, forum, gateway.ServiceSSOIDP, gateway.ServiceSSOSP},
-		{forum, home, gateway.ServiceSSOSP, gateway.ServiceSSOIDP},
-	} {
-		peers, err := gateway.NewAllowlist(&gateway.Peer{
-			Wwwroot: side.peer.wwwroot, HostID: 3, Application: gateway.Moodle, Certificate: side.peer.key.Certificate(),
-			Publish: []string{side.publish}, Subscribe: []string{side.subscribe},
-		})
-		if err != nil {
+// isApplication makes of a party one that is no Moodle.
+func (p *party) isApplication() error {
+	names, err := gateway.ParseAccountNames(gateway.DefaultNames)
+	p.site.Identity, p.site.Bounce = config.Identity{}, config.BounceChoose
+	p.site.Landing = config.Landing{
+		By: config.LandingJWT, Names: names, Algorithm: config.AlgorithmEdDSA,
+		SessionIdle: config.DefaultSessionIdle, SessionLife: config.DefaultSessionLife,
+	}
+	return err
+}
+
+// linkTo returns the link at a home that leads to a page of a peer.
+func (p *party) linkTo(peer *party, page string) string {
+	target, _ := gateway.ParseTarget(p.site.Peers.Find(peer.wwwroot.String()), page)
+	return gateway.JumpLink(p.wwwroot, gateway.Moodle, peer.wwwroot, target)
+}
+
+// introduce makes a home and the others peers, as their administrators would: the
+// home vouches for its learners, and the others let them in.
+func introduce(home *party, others ...*party) error {
+	peer := func(of *party, id int, publish, subscribe string) *gateway.Peer {
+		return &gateway.Peer{
+			Wwwroot: of.wwwroot, HostID: id, Application: gateway.Moodle, Certificate: of.key.Certificate(),
+			Publish: []string{publish}, Subscribe: []string{subscribe},
+		}
+	}
+	var all []*gateway.Peer
+	for i, other := range others {
+		all = append(all, peer(other, 3+i, gateway.ServiceSSOIDP, gateway.ServiceSSOSP))
+		var err error
+		if other.site.Peers, err = gateway.NewAllowlist(peer(home, 3, gateway.ServiceSSOSP, gateway.ServiceSSOIDP)); err != nil {
 			return err
 		}
-		side.at.site.Peers = peers
 	}
-	return nil
+	var err error
+	home.site.Peers, err = gateway.NewAllowlist(all...)
+	return err
 }
 
 // serve runs a server on a listener until close.
@@ -269,8 +307,13 @@ A federation is running on this machine.
 
   home site   %s   (behind Jumpgate)
   forum       %s
+  application %s
 
 Follow this link, as if it came in a mail from the forum:
+
+  %s
+
+or this one, to the application, which is no Moodle,
 
   %s
 
@@ -285,6 +328,6 @@ Open the home site to see the mail itself. What is decided and done can be watch
 
 Press Ctrl-C to end.
 
-`, d.scene.IDP, d.scene.SP, d.scene.DeepLink, d.scene.Username, d.scene.Password, d.scene.Trail)
+`, d.scene.IDP, d.scene.SP, d.scene.SPs[1].Wwwroot, d.scene.DeepLink, d.scene.SPs[1].DeepLink, d.scene.Username, d.scene.Password, d.scene.Trail)
 	return err
 }
