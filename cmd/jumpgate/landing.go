@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"jumpgate/gateway"
 	"jumpgate/gateway/config"
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
@@ -57,8 +58,12 @@ func appSessions(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.AppS
 	if s.Landing.By != config.LandingJWT {
 		return nil
 	}
+	peers := s.Peers
+	if s.MNet.Off { // who has come before is nobody as well
+		peers = &gateway.Allowlist{}
+	}
 	return &sp.AppSessions{
-		Site: s.Wwwroot, Peers: s.Peers, Store: state, Idle: s.Landing.SessionIdle, Life: s.Landing.SessionLife, Now: time.Now,
+		Site: s.Wwwroot, Peers: peers, Store: state, Idle: s.Landing.SessionIdle, Life: s.Landing.SessionLife, Now: time.Now,
 		Assertions: &sp.Assertions{Site: s.Wwwroot, Algorithm: s.Landing.Algorithm, Keys: keys.Keys, Now: time.Now},
 	}
 }
