@@ -152,6 +152,9 @@ type Site struct {
 	// MaxLinkLife is how far ahead a signed link may expire, in whole days.
 	MaxLinkLife time.Duration
 
+	// Mail says what becomes of the links in the site's mails.
+	Mail Mail
+
 	// Peers are the remote hosts that learners may jump to: those of the
 	// file in its order, then those of PeersDir by file name.
 	Peers *gateway.Allowlist
@@ -263,7 +266,7 @@ func (r *Redis) URL() string {
 	return (&url.URL{Scheme: "redis", Host: r.Addresses[0]}).String()
 }
 
-// RedisTLS is how to speak TLS to a Redis.
+// RedisTLS is how to speak TLS to a Redis, or to a mail server.
 type RedisTLS struct {
 	CAFile          string      // PEM; empty for the system's authorities
 	CertificateFile string      // PEM of a client certificate; empty for none

@@ -96,6 +96,7 @@ type siteDoc struct {
 	Roam            *accessDoc   `yaml:"roam,omitempty"`
 	UnsignedJumps   string       `yaml:"unsigned_jumps"`
 	MaxLinkLife     string       `yaml:"max_link_life"`
+	Mail            *mailDoc     `yaml:"mail,omitempty"`
 	Peers           []peerDoc    `yaml:"peers"`
 	PeersDir        string       `yaml:"peers_dir,omitempty"`
 }
@@ -216,10 +217,15 @@ func (r *Redis) doc() redisDoc {
 		Addresses: r.Addresses, MasterName: r.MasterName, Cluster: r.Cluster, Database: r.Database,
 		Username: r.Username, PasswordFile: r.PasswordFile, PasswordEnv: r.PasswordEnv,
 	}
-	if t := r.TLS; t != nil {
-		d.TLS = &redisTLSDoc{CAFile: t.CAFile, Certificate: t.CertificateFile, Key: t.KeyFile, ServerName: t.ServerName}
-	}
+	d.TLS = r.TLS.doc()
 	return d
+}
+
+func (t *RedisTLS) doc() *redisTLSDoc {
+	if t == nil {
+		return nil
+	}
+	return &redisTLSDoc{CAFile: t.CAFile, Certificate: t.CertificateFile, Key: t.KeyFile, ServerName: t.ServerName}
 }
 
 func (s *Site) doc(c *Config) siteDoc {
@@ -236,6 +242,7 @@ func (s *Site) doc(c *Config) siteDoc {
 		Roam:            access(s.Roam),
 		UnsignedJumps:   string(s.Unsigned),
 		MaxLinkLife:     days(s.MaxLinkLife),
+		Mail:            s.Mail.doc(),
 	}
 	for _, p := range s.Peers.Peers() {
 		peer := s.peerDoc(p)

@@ -55,6 +55,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	}
 	s.Unsigned, s.MaxLinkLife = o.unsigned(s.Issuer), o.days("max_link_life", DefaultMaxLinkLife)
 	r.peers(o, s)
+	s.Mail = o.mail(c, s)
 	if s.MNet.Off && s.Peers != nil {
 		s.Peers = s.Peers.Closed()
 	}

@@ -20,6 +20,8 @@ type htmlFinder struct {
 	name    []byte // of the tag, in lower case, as far as it matters
 	starts  bool   // the tag is a start tag
 	attr    []byte // name of the attribute, likewise
+	isHref  bool   // that attribute is the first href of the tag: others do not count
+	hadHref bool
 	quote   byte   // around the value; 0 for none
 	value   []byte // of href, raw
 	from    int64  // where it begins
@@ -141,7 +143,7 @@ func keepName(name []byte, c byte) []byte {
 func (t *htmlFinder) opening(c byte) htmlState {
 	switch {
 	case isLetter(c):
-		t.name, t.starts = keepName(t.name[:0], c), t.state == afterLess
+		t.name, t.starts, t.hadHref = keepName(t.name[:0], c), t.state == afterLess, false
 		return inTagName
 	case t.state == afterSlash:
 		return t.bogus(c)
@@ -183,21 +185,24 @@ func (t *htmlFinder) comment(c byte) htmlState {
 
 // attribute is within a tag and outside of names and values.
 func (t *htmlFinder) attribute(c byte) htmlState {
+	if t.state == inAttr && (c == '=' || c == '>' || c == '/' || isBlank(c)) {
+		named := string(t.attr) == "href"
+		t.isHref, t.hadHref = named && !t.hadHref, t.hadHref || named
+	}
 	switch {
 	case t.state == afterAttr && c == '=', t.state == inAttr && c == '=':
 		return beforeValue
 	case c == '>':
 		return t.tagEnds()
-	case t.state == inAttr && !isBlank(c) && c != '/':
-		t.attr = keepName(t.attr, c)
-		return inAttr
-	case isBlank(c):
-		if t.state == inAttr || t.state == afterAttr {
-			return afterAttr
-		}
-		return beforeAttr
 	case c == '/':
 		return beforeAttr
+	case isBlank(c) && (t.state == inAttr || t.state == afterAttr):
+		return afterAttr
+	case isBlank(c):
+		return beforeAttr
+	case t.state == inAttr:
+		t.attr = keepName(t.attr, c)
+		return inAttr
 	}
 	t.attr = keepName(t.attr[:0], c)
 	return inAttr
@@ -213,7 +218,7 @@ func (t *htmlFinder) beforeValue(c byte) htmlState {
 	// Addresses that other addresses are relative to, and those of style sheets,
 	// are no links.
 	name := string(t.name)
-	t.keeping = t.starts && string(t.attr) == "href" && name != "base" && name != "link"
+	t.keeping = t.starts && t.isHref && name != "base" && name != "link"
 	t.value, t.from, t.quote = t.value[:0], t.off, 0
 	if c == '"' || c == '\'' {
 		t.quote, t.from = c, t.off+1
