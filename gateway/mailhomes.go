@@ -81,16 +81,15 @@ func (m *MailHomes) Home(address string) *Peer {
 	}
 }
 
-// CanonicalMailAddress returns the one spelling of an address: lower case, the
-// domain in ASCII.
-func CanonicalMailAddress(address string) (string, error) {
-	local, domain, err := parseMailAddress(address)
-	return local + "@" + domain, err
-}
-
+// parseMailEntry returns the one spelling of an entry: lower case, the domain in
+// ASCII.
 func parseMailEntry(entry string) (string, error) {
+	if strings.ContainsFunc(entry, unicode.IsSpace) { // two entries, more likely than a quoted one
+		return "", fmt.Errorf("%q is not one mail address or domain", entry)
+	}
 	if strings.Contains(entry, "@") {
-		return CanonicalMailAddress(entry)
+		local, domain, err := parseMailAddress(entry)
+		return local + "@" + domain, err
 	}
 	domain, below := strings.CutPrefix(entry, "*.")
 	domain, err := parseMailDomain(domain)
@@ -107,7 +106,7 @@ func parseMailAddress(address string) (local, domain string, err error) {
 	}
 	local = strings.ToLower(address[:at])
 	if local == "" || len(local) > maxLocalPart || !utf8.ValidString(local) ||
-		strings.ContainsFunc(local, func(c rune) bool { return unicode.IsControl(c) || unicode.IsSpace(c) }) {
+		strings.ContainsFunc(local, unicode.IsControl) {
 		return "", "", fmt.Errorf("%q is not a mail address", address)
 	}
 	domain, err = parseMailDomain(address[at+1:])

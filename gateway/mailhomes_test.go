@@ -50,7 +50,7 @@ func TestTheClosestEntrySaysWhoseAMailAddressIs(t *testing.T) {
 		"@example.edu":                     nil,
 		"example.edu":                      nil,
 		"":                                 nil,
-		"x y@example.edu":                  nil,
+		"x y@example.edu":                  college,
 		strings.Repeat("x", 65) + "@a.b":   nil,
 		"x@" + strings.Repeat("x.", 200):   nil,
 		"x@example.edu.":                   nil,

@@ -85,6 +85,9 @@ func (all *relays) serve(failed chan<- error) {
 
 // use takes up a configuration.
 func (all *relays) use(c *config.Config) {
+	if all == nil { // a server that does not run
+		return
+	}
 	for _, site := range c.Sites {
 		if r := all.running[site.Wwwroot]; r != nil {
 			r.Use(relayOptions(site, all.log, all.metrics))

@@ -165,7 +165,7 @@ func (s *server) serve(ctx context.Context, servers []*http.Server, listeners []
 	s.log.Info("stopping: requests have time to end", "limit", drainTime)
 	limited, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	s.relays.shutdown(limited)
+	running.Go(func() { s.relays.shutdown(limited) })
 	for _, server := range servers { // the admin listener last: it tells that we drain
 		if shutdown := server.Shutdown(limited); shutdown != nil {
 			s.log.Warn("requests were cut off", "error", shutdown)
