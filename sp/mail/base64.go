@@ -16,6 +16,7 @@ type base64Body struct {
 	finder  finder
 	lineEnd string
 	held    []base64Line
+	size    int    // of held, in memory
 	next    int64  // where the text goes on after held
 	broken  bool   // the rest stays as it is
 	padded  bool   // no text can follow
@@ -55,9 +56,13 @@ func (b *base64Body) line(raw []byte, ends bool) {
 	line := base64Line{raw: bytes.Clone(raw), text: text, from: b.next, to: b.next + int64(len(text))}
 	b.next = line.to
 	b.held = append(b.held, line)
+	b.size += len(raw) + lineCost
 	b.finder.write(text)
-	if b.several || b.widest == 0 || len(b.held) > 64 { // else nobody knows yet how long the lines are
+	if b.several || b.widest == 0 { // else nobody knows yet how long the lines are
 		b.flush(b.finder.settled())
+	}
+	if b.size > maxHeld {
+		b.finish()
 	}
 }
 
@@ -84,6 +89,7 @@ func (b *base64Body) flush(settled int64) {
 	n := 0
 	for ; n < len(b.held) && b.held[n].to <= settled; n++ {
 		line := b.held[n]
+		b.size -= len(line.raw) + lineCost
 		edits := b.finder.edits()
 		if b.anew == nil && len(edits) > 0 && edits[0].from < line.to {
 			b.anew = &base64Writer{out: b.out, width: b.width(), lineEnd: b.lineEnd}

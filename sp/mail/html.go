@@ -292,8 +292,8 @@ func (t *htmlFinder) link() {
 // attribute returns what an attribute's raw value means: there, &copy=1 is no
 // copyright sign.
 func attribute(raw []byte, quote byte) string {
-	if bytes.IndexByte(raw, '&') < 0 {
-		return string(raw)
+	if amp := []byte("&amp;"); bytes.Count(raw, amp) == bytes.Count(raw, amp[:1]) { // nearly always
+		return string(bytes.ReplaceAll(raw, amp, amp[:1]))
 	}
 	if quote == 0 {
 		quote = '"'

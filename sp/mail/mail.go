@@ -66,6 +66,8 @@ func (e *ReadError) Unwrap() error { return e.Err }
 // Bounds of what is kept of a mail.
 const (
 	maxPiece  = 64 << 10  // of a line that is looked at as a whole
+	maxHeld   = 128 << 10 // of lines that a link may go on in
+	lineCost  = 100       // of each of them, about
 	maxHeader = 256 << 10 // of a mail or a part
 	maxLink   = 8 << 10   // as it is written: a wantsurl has 2,048 bytes, which entities make longer
 	maxDepth  = 32        // of parts within parts

@@ -13,6 +13,7 @@ type quotedBody struct {
 	finder  finder
 	lineEnd string
 	held    []quotedLine
+	size    int   // of held, in memory
 	next    int64 // where the text goes on after held
 	broken  bool  // the rest stays as it is
 	links   int
@@ -46,8 +47,11 @@ func (b *quotedBody) line(raw []byte, ends bool) {
 	b.next += int64(len(text))
 	line.to = b.next
 	b.held = append(b.held, line)
+	b.size += len(raw) + lineCost
 	b.finder.write(text)
-	b.flush(b.finder.settled())
+	if b.flush(b.finder.settled()); b.size > maxHeld {
+		b.finish()
+	}
 }
 
 func (b *quotedBody) end() int {
@@ -112,6 +116,9 @@ func (b *quotedBody) flush(settled int64) {
 			b.out.Write(b.held[n].raw)
 		}
 		n += group
+	}
+	for _, line := range b.held[:n] {
+		b.size -= len(line.raw) + lineCost
 	}
 	b.held = append(b.held[:0], b.held[n:]...)
 }
