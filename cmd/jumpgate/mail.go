@@ -42,7 +42,7 @@ func (c mailCommand) Run(t *terminal) error {
 		}
 		return err
 	}
-	result, err := rewriter.Rewrite(t.stdout, in)
+	result, err := rewrite(rewriter, t.stdout, in)
 	switch {
 	case err != nil:
 		return &exitError{withHint(err, "keep the mail, and try again"), exitTempfail}
@@ -52,6 +52,17 @@ func (c mailCommand) Run(t *terminal) error {
 		fmt.Fprintf(t.stderr, "jumpgate: warning: the mail was left as it was: %s\n", result.Untouched)
 	}
 	return nil
+}
+
+// rewrite is the last place to notice that we are wrong ourselves: a mail server
+// that is told anything but "try again" may give the mail up.
+func rewrite(w *mail.Rewriter, out io.Writer, in io.Reader) (result mail.Result, err error) {
+	defer func() {
+		if wrong := recover(); wrong != nil {
+			err = fmt.Errorf("changing the links of the mail: %v", wrong)
+		}
+	}()
+	return w.Rewrite(out, in)
 }
 
 // rewriter returns what rewrites the mail, or nil if nobody's home is known.

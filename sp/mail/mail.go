@@ -75,10 +75,14 @@ const (
 )
 
 // jump returns the jump link for a link, if that is one to a page of the site.
-// Links that jump or land themselves were made for somebody: they stay.
+// Links that jump or land themselves were made for somebody: they stay, and so
+// do those to a home that lives below the site.
 func (w *Rewriter) jump(link string) (string, bool) {
 	page, rule := gateway.ParseTarget(w.site, link)
 	if rule != gateway.RulePeerURL {
+		return "", false
+	}
+	if _, rule := gateway.ParseTarget(w.home, link); rule == gateway.RulePeerURL && len(w.home.Wwwroot.Path()) > len(w.site.Wwwroot.Path()) {
 		return "", false
 	}
 	path := page.String()

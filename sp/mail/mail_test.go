@@ -2,6 +2,7 @@ package mail_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"io"
 	"os"
@@ -249,5 +250,35 @@ func TestOnlyLinksChangeAndTheyLeadWhereTheyPointed(t *testing.T) {
 				t.Errorf("%d links differ, and %d are said to have been changed", changed, result.Links)
 			}
 		})
+	}
+}
+
+func TestAHomeBelowTheSiteKeepsItsLinks(t *testing.T) {
+	site := wwwroot(t, "https://example.net")
+	w := mail.NewRewriter(site, nil, &gateway.Peer{Wwwroot: wwwroot(t, "https://example.net/home"), Application: gateway.Moodle})
+	in := "\r\nhttps://example.net/homepage https://example.net/home/my/\r\n"
+	for range 2 { // what was changed stays
+		var out strings.Builder
+		_, err := w.Rewrite(&out, strings.NewReader(in))
+		in = out.String()
+		want := "\r\nhttps://example.net/home/auth/mnet/jump.php?hostwwwroot=https%3A%2F%2Fexample.net&wantsurl=%2Fhomepage https://example.net/home/my/\r\n"
+		if err != nil || out.String() != want {
+			t.Errorf("%q, %v", &out, err)
+		}
+	}
+}
+
+func TestAMailThatCannotBeReadToItsEndComesOutAsFarAsItCame(t *testing.T) {
+	for name, in := range corpus(t) {
+		for _, n := range []int{0, len(in) / 3, len(in) / 2, len(in)} {
+			var out bytes.Buffer
+			_, err := rewriter(t).Rewrite(&out, io.MultiReader(bytes.NewReader(in[:n]), iotest.ErrReader(io.ErrClosedPipe)))
+			if _, ok := errors.AsType[*mail.ReadError](err); !ok || !errors.Is(err, io.ErrClosedPipe) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if want, _ := rewrite(t, in[:n]); !bytes.Equal(out.Bytes(), want) {
+				t.Errorf("%s: of %d bytes, %d came out", name, n, out.Len())
+			}
+		}
 	}
 }

@@ -63,6 +63,9 @@ func (m *message) line(line []byte, begins, ends bool) {
 			m.lineEnd = string(line)
 			m.headerEnds()
 		} else if len(m.header) > maxHeader {
+			if m.top {
+				m.result.Untouched = UntouchedMalformed
+			}
 			m.leave()
 		}
 	case m.body != nil:

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,7 +72,8 @@ const (
 )
 
 // Relay is a mail server that keeps no mails: it gives each to the next server
-// while it comes in, and says what that says. It speaks SMTP with go-smtp, one
+// while it comes in, and says what that says. It adds nothing to a mail, not even
+// a field Received: the servers before and after it do. It speaks SMTP with go-smtp, one
 // smtp.Server for each connection, so that it offers what the next server offers.
 type Relay struct {
 	options atomic.Pointer[RelayOptions]
@@ -181,7 +184,7 @@ func (r *Relay) serve(c *conn, o *RelayOptions) {
 	s.server.MaxLineLength = maxSMTPLine
 	s.server.MaxRecipients = maxRecipients
 	s.server.WriteTimeout = o.Timeout
-	s.server.ErrorLog = silent{}
+	s.server.ErrorLog = &panics{session: s}
 	stop := context.AfterFunc(r.ctx, func() { c.Close() })
 	defer stop()
 	s.server.Serve(&oneConn{conn: c})       // ends when the connection does,
@@ -217,9 +220,16 @@ func (r *Relay) Shutdown(ctx context.Context) {
 	<-done
 }
 
-// silent is the log of go-smtp, which has errors of clients and would name
-// them.
-type silent struct{}
+// panics takes of the log of go-smtp what is our own fault: the rest would name
+// clients.
+type panics struct{ session *session }
 
-func (silent) Printf(string, ...any) {}
-func (silent) Println(...any)        {}
+// Printf records a panic, which the client has been told as a 421.
+func (p *panics) Printf(format string, v ...any) {
+	if strings.HasPrefix(format, "panic") {
+		p.session.observe(Event{Outcome: OutcomeDeferred, Code: 421, Err: fmt.Errorf(format, v...)})
+	}
+}
+
+// Println does nothing.
+func (*panics) Println(...any) {}

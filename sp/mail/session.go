@@ -174,12 +174,20 @@ func (s *session) Data(r io.Reader) error {
 	if err != nil {
 		return s.refused(err)
 	}
+	// Whatever else would be said to the next server now, go-smtp would end the
+	// mail before it, and half a mail would be sent.
+	whole := false
+	defer func() {
+		if !whole {
+			s.hangUp()
+		}
+	}()
 	body := &guardedReader{r: r}
 	result, err := s.copy(w, body)
 	if err != nil {
-		s.hangUp()
 		return s.cut(result, body.err, err)
 	}
+	whole = true
 	answer, err := w.CloseWithResponse()
 	s.open = false
 	if said, ok := errors.AsType[*smtp.SMTPError](err); ok && said.Code/100 != 2 {
