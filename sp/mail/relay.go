@@ -101,7 +101,7 @@ func (r *Relay) Use(o RelayOptions) { r.options.Store(&o) }
 // acceptPause is how long Serve waits when there are no more file descriptors.
 const acceptPause = 100 * time.Millisecond
 
-// Serve takes connections from l until Shutdown, which it closes l for.
+// Serve takes connections from l until Shutdown, which closes it.
 func (r *Relay) Serve(l net.Listener) error {
 	defer context.AfterFunc(r.ctx, func() { l.Close() })()
 	for {
