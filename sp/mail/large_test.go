@@ -60,9 +60,9 @@ func largeMails() map[string]struct {
 	}
 	return map[string]m{
 		"text":             {repeated(typed("text/plain", "8bit"), text, large), true},
-		"text in one line": {repeated(typed("text/plain", "8bit"), strings.TrimSpace(text)+" ", large), true},
+		"text in one line": {repeated(typed("text/plain", "8bit"), strings.TrimSpace(text)+" ", odd), true},
 		"HTML":             {repeated(typed("text/html", "8bit"), tag, large), true},
-		"HTML in one line": {repeated(typed("text/html", "8bit"), strings.TrimSpace(tag), large), true},
+		"HTML in one line": {repeated(typed("text/html", "8bit"), strings.TrimSpace(tag), odd), true},
 		"quoted-printable": {repeated(typed("text/html; charset=utf-8", "quoted-printable"), quoted.String(), large), true},
 		"base64":           {repeated(typed("text/plain", "base64"), in64, large), true},
 		"an attachment": {repeated("Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n\r\n"+text+"--a\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n",
