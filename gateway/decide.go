@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,7 +43,7 @@ func LandLink(peer *Peer, home Wwwroot, token string, page Target) string {
 		"?token=" + token + "&idp=" + home.String() + "&wantsurl=" + url.QueryEscape(page.String())
 }
 
-// maxQuery is the longest query of a jump, in bytes. A wantsurl of 2,048
+// maxQuery is the longest query of a jump or landing, in bytes. A wantsurl of 2,048
 // bytes with every byte escaped fits.
 const maxQuery = 16 << 10
 
@@ -54,49 +55,52 @@ const maxQuery = 16 << 10
 // jump (protocol page, section 7): wr is another name of hostwwwroot, and ins,
 // a number in Mahara's own tables, means nothing here.
 func ParseQuery(raw string) (Query, Rule) {
-	if len(raw) > maxQuery {
-		return Query{}, RuleQueryTooLong
-	}
 	var q Query
 	var wr string
-	var seen [6]bool
-	for pair := range strings.SplitSeq(raw, "&") {
-		key, value, _ := strings.Cut(pair, "=")
-		name, err := url.QueryUnescape(key)
-		if err != nil {
-			continue
-		}
-		var i int
-		var field *string
-		switch name {
-		case "hostwwwroot":
-			i, field = 0, &q.Hostwwwroot
-		case "hostid":
-			i, field = 1, &q.HostID
-		case "wantsurl":
-			i, field = 2, &q.Wantsurl
-		case "hub":
-			i, field = 3, &q.Hub
-		case "wr":
-			i, field = 4, &wr
-		case "link":
-			i, field = 5, &q.Link
-		default:
-			continue
-		}
-		if seen[i] {
-			return Query{}, RuleRepeated
-		}
-		seen[i] = true
-		if *field, err = url.QueryUnescape(value); err != nil {
-			return Query{}, RuleBadQuery
-		}
+	if rule := readParameters(raw, []parameter{
+		{"hostwwwroot", &q.Hostwwwroot}, {"hostid", &q.HostID}, {"wantsurl", &q.Wantsurl},
+		{"hub", &q.Hub}, {"wr", &wr}, {"link", &q.Link},
+	}); rule != RuleOK {
+		return Query{}, rule
 	}
 	if q.Hostwwwroot != "" && wr != "" && q.Hostwwwroot != wr {
 		return Query{}, RulePeerConflict
 	}
 	q.Hostwwwroot = cmp.Or(q.Hostwwwroot, wr)
 	return q, RuleOK
+}
+
+// parameter is one that a query may have once, and where its value goes.
+type parameter struct {
+	name string
+	to   *string
+}
+
+// readParameters reads the given parameters of a raw query and ignores others.
+func readParameters(raw string, known []parameter) Rule {
+	if len(raw) > maxQuery {
+		return RuleQueryTooLong
+	}
+	var seen [8]bool
+	for pair := range strings.SplitSeq(raw, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(key)
+		if err != nil {
+			continue
+		}
+		i := slices.IndexFunc(known, func(p parameter) bool { return p.name == name })
+		if i < 0 {
+			continue
+		}
+		if seen[i] {
+			return RuleRepeated
+		}
+		seen[i] = true
+		if *known[i].to, err = url.QueryUnescape(value); err != nil {
+			return RuleBadQuery
+		}
+	}
+	return RuleOK
 }
 
 // Decision says where a jump lands, or which rule refuses it.

@@ -23,10 +23,12 @@ type Destination struct {
 	below  bool    // hosts below that of root, and not the host itself
 }
 
-// unsafeSchemes run what is written in the address, or lead into the browser or
-// the machine itself: no page has to send anybody there.
+// unsafeSchemes run what is written in the address, lead into the browser or the
+// machine itself, or open whatever page the rest of the address names: no page has
+// to send anybody there.
 var unsafeSchemes = []string{
 	"about", "blob", "chrome", "data", "file", "filesystem", "ftp", "javascript", "jar", "resource", "vbscript", "view-source", "ws", "wss",
+	"brave", "edge", "feed", "firefox", "googlechrome", "googlechromes", "intent", "microsoft-edge", "microsoft-edge-http", "microsoft-edge-https", "opera-http", "opera-https",
 }
 
 // ParseDestination reads an entry of redirects.allow as an administrator writes

@@ -49,7 +49,7 @@ func TestParseDestination(t *testing.T) {
 		"https://u@login.example.org", "https://u:hunter2@login.example.org", "https://login.example.org:0", "https://login.example.org:x",
 		"https://login.example.org?x", "https://login.example.org/#x", "https://login.example.org/a?x", "https://login.example.org/a/../b",
 		"https://login.example.org/a//b", "https://login.example.org/%61", "https://login.example.org/a b", `https://login.example.org\x`,
-		"https://bücher.example", "https://0x7f.1", "https://1", "*://login.example.org", "*", "javascript:", "data:", "JAVASCRIPT:", "file:", "ftp:", "wss:",
+		"https://bücher.example", "https://0x7f.1", "https://1", "*://login.example.org", "*", "javascript:", "data:", "intent:", "Microsoft-Edge:", "googlechromes:", "JAVASCRIPT:", "file:", "ftp:", "wss:",
 		"moodlemobile://", "moodlemobile:token", "mailto:a@b", strings.Repeat("a", 65) + ":", " https://login.example.org", "https://" + strings.Repeat("a.", 130) + "org",
 	} {
 		if d, err := gateway.ParseDestination(bad); err == nil {

@@ -3,7 +3,7 @@ package gateway
 // RuleMeaning is a rule in words.
 type RuleMeaning struct {
 	Rule    Rule
-	About   string // what it decides about: AboutRequest, AboutTarget, AboutUser, AboutLogin or AboutRedirect
+	About   string // what it decides about: one of the constants
 	Allows  bool
 	Meaning string // one line, lower case, without a full stop
 }
@@ -13,7 +13,8 @@ const (
 	AboutRequest = "request"
 	AboutTarget  = "target"
 	AboutUser    = "user"
-	AboutLogin   = "login" // at an OpenID provider
+	AboutLogin   = "login"   // at an OpenID provider
+	AboutLanding = "landing" // where the gateway logs in
 
 	AboutRedirect = "redirect of the Moodle behind"
 )
@@ -33,13 +34,13 @@ func (r Rule) Meaning() string {
 }
 
 var meanings = []RuleMeaning{
-	{RuleQueryTooLong, AboutRequest, false, "the query of the jump is over 16 KiB"},
-	{RuleRepeated, AboutRequest, false, "a parameter of the jump is given more than once"},
-	{RuleBadQuery, AboutRequest, false, "the query of the jump cannot be unescaped"},
-	{RulePeerMissing, AboutRequest, false, "the jump names no peer"},
+	{RuleQueryTooLong, AboutRequest, false, "the query of the jump or landing is over 16 KiB"},
+	{RuleRepeated, AboutRequest, false, "a parameter of the jump or landing is given more than once"},
+	{RuleBadQuery, AboutRequest, false, "the query of the jump or landing cannot be unescaped"},
+	{RulePeerMissing, AboutRequest, false, "the jump or landing names no peer"},
 	{RulePeerMalformed, AboutRequest, false, "the hostid of the jump is no number"},
 	{RulePeerConflict, AboutRequest, false, "the jump names two different peers"},
-	{RulePeerUnknown, AboutRequest, false, "the site that the jump names is not on the allowlist"},
+	{RulePeerUnknown, AboutRequest, false, "the site that the jump or landing names is not on the allowlist"},
 	{RuleMNetOff, AboutRequest, false, "MNet is switched off for the site"},
 	{RulePeerOff, AboutRequest, false, "the peer is switched off (enabled: false)"},
 	{RulePeerExpired, AboutRequest, false, "the last day of the peer (expires) is over"},
@@ -87,6 +88,15 @@ var meanings = []RuleMeaning{
 	{RuleUserNotAllowed, AboutUser, false, "roam, of the site or of the peer, does not let the user go there"},
 	{RuleUserAccess, AboutUser, false, "access, of the user's home, does not let them use this site"},
 	{RuleUserUsername, AboutUser, false, "an account of the login provider without a name that a Moodle user could have"},
+
+	{RuleHomeGrant, AboutLanding, false, "the peer is not granted to send its learners here: it needs subscribe sso_idp"},
+	{RuleTokenMalformed, AboutLanding, false, "the token is nothing that a home would make"},
+	{RuleTokenUsed, AboutLanding, false, "the token was brought before"},
+	{RuleTokenRefused, AboutLanding, false, "the home does not know the token, or not any more, or has made it for another browser"},
+	{RuleHomeFailed, AboutLanding, false, "the home does not answer who it is, or not as it should"},
+	{RuleUserMalformed, AboutLanding, false, "what the home says about the learner fits into no account"},
+	{RuleAccountMissing, AboutLanding, false, "the learner has no account here, and auto_add_remote_users is existing"},
+	{RuleAccountRefused, AboutLanding, false, "the Moodle behind does not log the account in, or has logged in another one"},
 
 	{RuleLoginMalformed, AboutLogin, false, "the provider sent the browser back with an address that says nothing"},
 	{RuleLoginElsewhere, AboutLogin, false, "it began in another browser, or this one keeps no cookies"},

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 // Origin says where the click came from that began a jump, in the words of
@@ -24,6 +25,19 @@ const (
 // whatever is not known to be the learner's own click.
 func (o Origin) Foreign() bool {
 	return o != OriginOwn && o != OriginNear && o != OriginNone
+}
+
+// Navigation reports whether a request with these headers can be what the
+// learner looks at: not a script's, a picture's or a frame's, and not a page
+// fetched in advance.
+func Navigation(h http.Header) bool {
+	// Browsers inside Android apps say there which app it is.
+	if strings.EqualFold(h.Get("X-Requested-With"), "XMLHttpRequest") ||
+		h.Get("Sec-Purpose") != "" || h.Get("Purpose") != "" || h.Get("X-Moz") != "" {
+		return false
+	}
+	dest := h.Get("Sec-Fetch-Dest")
+	return dest == "" || dest == "document"
 }
 
 // OriginOf reads where a request came from off its headers: Sec-Fetch-Site,

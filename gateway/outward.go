@@ -77,7 +77,8 @@ func (r *Redirects) Address(address string, now time.Time) Outward {
 	scheme, rest, absolute := cutScheme(address)
 	scheme = strings.ToLower(scheme)
 	switch {
-	case !absolute && !twoSlashes(address), scheme == r.scheme && !twoSlashes(rest):
+	// https:path is relative too, but not in a browser that has come by http.
+	case !absolute && !twoSlashes(address):
 		return Outward{Allow: true, Rule: RuleRedirectOwn} // relative
 	case len(scheme) > maxScheme:
 		return Outward{Rule: RuleRedirectMalformed, Where: scheme[:maxScheme]}

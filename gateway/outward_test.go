@@ -43,7 +43,9 @@ func TestWhereMoodleMaySendABrowser(t *testing.T) {
 		{"/moodle/login/index.php", own, ""},
 		{"view.php?id=1&x=https://evil.test", own, ""},
 		{"../x", own, ""}, {"?x=//evil.test", own, ""}, {"#//evil.test", own, ""}, {"/", own, ""}, {"/?//evil.test", own, ""},
-		{"https:evil.test", own, ""}, {"https:/evil.test", own, ""}, {`https:\evil.test`, own, ""}, // relative, to a browser
+		// Relative, to a browser that came by https; not to one that came by http.
+		{"https:evil.test", foreign, "https://evil.test/"}, {"https:/evil.test/x", foreign, "https://evil.test/x"}, {`HTTPS:\evil.test`, foreign, "https://evil.test/"},
+		{"https:home.test/x", own, ""}, {"https:", malformed, "https://"},
 		{"/ä b/%zz", own, ""}, {"/./\\evil.test", own, ""}, {"/\v/evil.test", own, ""}, {"ä//evil.test", own, ""},
 		{"https://h%6Fme.test/x", own, ""},
 
@@ -190,7 +192,11 @@ func TestPlainAddressesOfOurOwnCostNothing(t *testing.T) {
 // browserGoes returns the origin that a browser reads in an address on a page of
 // the site, and the path there; an address that it does not read leads nowhere.
 func browserGoes(address string) (origin, path string, ok bool) {
-	seen, err := whatwg.ParseRef("https://home.test/moodle/login/index.php?x#y", address)
+	return browserGoesFrom("https://home.test/moodle/login/index.php?x#y", address)
+}
+
+func browserGoesFrom(page, address string) (origin, path string, ok bool) {
+	seen, err := whatwg.ParseRef(page, address)
 	if err != nil {
 		return "", "", false
 	}
@@ -229,8 +235,13 @@ func judgeOutward(t testing.TB, r *gateway.Redirects, address string) {
 	if d.Allow && !nowhere && (!ok || !mayGo(origin, path)) {
 		t.Errorf("%q is allowed by %s, and a browser goes to %q %q (%v)", address, d.Rule, origin, path, ok)
 	}
+	// Nor does one that has come by http: what is relative to the other is not to it.
+	plain, plainPath, plainOK := browserGoesFrom("http://home.test/moodle/login/index.php?x#y", address)
+	if https := strings.Replace(plain, "http:", "https:", 1); d.Allow && plainOK && !mayGo(plain, plainPath) && !mayGo(https, plainPath) {
+		t.Errorf("%q is allowed by %s, and a browser that came by http goes to %q %q", address, d.Rule, plain, plainPath)
+	}
 	// A host that everybody spells alike is told as the browser sees it.
-	if !d.Allow && d.Rule == gateway.RuleRedirectForeign && (!ok || origin != d.Origin) {
+	if !d.Allow && d.Rule == gateway.RuleRedirectForeign && (!ok || origin != d.Origin) && (!plainOK || plain != d.Origin) {
 		t.Errorf("%q is told as %q, and a browser goes to %q (%v)", address, d.Origin, origin, ok)
 	}
 }

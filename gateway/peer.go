@@ -79,6 +79,13 @@ type Peer struct {
 	// user; nil for all.
 	Export []string
 
+	// Import names the fields of ImportFields that are taken from the peer about
+	// its learners who land here, and AutoAdd says what becomes of those who
+	// have no account here yet. Both are for sites whose Moodle has no MNet; nil
+	// is for all.
+	Import  []string
+	AutoAdd AutoAdd
+
 	// Certificate is pinned by the configuration; if it is nil, Fingerprint
 	// says which one to accept, and if that is zero too, the first one
 	// fetched over a safe connection is pinned.
@@ -132,6 +139,30 @@ var ProfileFields = []string{
 func (p *Peer) Exports(field string) bool {
 	return p.Export == nil || slices.Contains(p.Export, field)
 }
+
+// ImportFields are the fields of ProfileFields that the plugin by which learners
+// are logged in at a Moodle without MNet can take up, and that fit into a header.
+var ImportFields = []string{"city", "country", "lang"}
+
+// Imports reports whether a field of ImportFields is taken from the peer.
+func (p *Peer) Imports(field string) bool {
+	return p.Import == nil || slices.Contains(p.Import, field)
+}
+
+// AutoAdd says what becomes of learners who land and have no account here yet.
+// It has the name of Moodle's setting auto_add_remote_users, which nothing heeds
+// since 2010: they are always added, and so is the empty AutoAdd AutoAddCreate.
+type AutoAdd string
+
+// What may become of learners without an account.
+const (
+	AutoAddCreate   AutoAdd = "create"   // they get one
+	AutoAddExisting AutoAdd = "existing" // they are turned away
+	AutoAddAsk      AutoAdd = "ask"      // they are asked whether they want one
+)
+
+// LooksUp reports whether it matters if a learner has an account.
+func (a AutoAdd) LooksUp() bool { return a == AutoAddExisting || a == AutoAddAsk }
 
 // Names returns the wwwroot and then the aliases.
 func (p *Peer) Names() []Wwwroot { return append([]Wwwroot{p.Wwwroot}, p.Aliases...) }

@@ -83,6 +83,18 @@ const (
 	RuleUserUsername   Rule = "user-username"    // an account of a login provider without a name that a Moodle user could have
 )
 
+// Rules that refuse a learner whom we log in ourselves.
+const (
+	RuleHomeGrant      Rule = "home-grant"      // on the allowlist, but not as a home whose learners may come
+	RuleTokenMalformed Rule = "token-malformed" // nothing that a home would make
+	RuleTokenUsed      Rule = "token-used"      // it was brought before
+	RuleTokenRefused   Rule = "token-refused"   // the home does not know it, or not any more
+	RuleHomeFailed     Rule = "home-failed"     // the home does not answer, or not as it should
+	RuleUserMalformed  Rule = "user-malformed"  // what the home says about the learner fits into no account
+	RuleAccountMissing Rule = "account-missing" // the learner has no account here, and does not get one
+	RuleAccountRefused Rule = "account-refused" // the Moodle behind does not log the account in, or another one
+)
+
 // Rules that refuse a login at an OpenID provider.
 const (
 	RuleLoginMalformed Rule = "login-malformed" // the provider sent the browser back with an address that says nothing

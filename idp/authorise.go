@@ -33,7 +33,7 @@ func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Val
 	grant, err := p.Store.Redeem(ctx, call.Nonce, token, store.Redeemer{
 		Peer: call.Peer.Wwwroot, Aliases: call.Peer.Aliases, UserAgent: userAgent, Life: p.SessionTimeout,
 	})
-	answer, reason := refusal(err)
+	reason, answer := refusal(err)
 	if p.Redeemed != nil {
 		r := Redemption{
 			Peer: call.Peer, Addr: call.Addr, Token: token, Username: grant.User.Username, Err: err, Reason: reason, Took: time.Since(start),
@@ -51,15 +51,15 @@ func (p *Provider) userAuthorise(ctx context.Context, call *mnet.Call) (mnet.Val
 	return p.userStruct(call.Peer, grant.User, grant.Picture), nil
 }
 
-// refusal returns what a peer is answered whose token is not redeemed, and why
-// in a word.
-func refusal(err error) (answer error, reason string) {
+// refusal returns why a token is not redeemed, in a word, and what the peer is
+// answered.
+func refusal(err error) (reason string, answer error) {
 	fault := noSession
 	switch {
 	case err == nil:
-		return nil, ""
+		return "", nil
 	case errors.Is(err, store.ErrReplayed):
-		return mnet.ErrReplayed, mnet.ReasonReplay
+		return mnet.ReasonReplay, mnet.ErrReplayed
 	case errors.Is(err, store.ErrNoToken):
 		reason = "token-unknown"
 	case errors.Is(err, store.ErrTokenExpired):
@@ -71,9 +71,9 @@ func refusal(err error) (answer error, reason string) {
 	case errors.Is(err, store.ErrLoggedOut):
 		reason = "token-after-logout"
 	default:
-		return err, mnet.ReasonFailed
+		return mnet.ReasonFailed, err
 	}
-	return fault(reason), reason
+	return reason, fault(reason)
 }
 
 // Redemption is what became of a token that a peer has shown.

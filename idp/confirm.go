@@ -57,7 +57,7 @@ func (p *Provider) confirm(a Answer, session string, user gateway.User) Answer {
 		return a
 	}
 	a.Confirm = &Confirmation{
-		Ticket: p.Confirmations.seal(string(text), p.asked(session, user.Username)),
+		Ticket: p.Confirmations.Seal(string(text), p.asked(session, user.Username)),
 		Name:   user.FirstName + " " + user.LastName,
 	}
 	return a
@@ -72,7 +72,7 @@ func (p *Provider) asked(session, username string) string {
 // and the browser remembers the peer. Only that page can have sent it, in the
 // session for which it was made.
 func (p *Provider) Confirm(w http.ResponseWriter, r *http.Request) Answer {
-	if !navigation(r) {
+	if !gateway.Navigation(r.Header) {
 		return Answer{}.refuse(gateway.RuleNotNavigation)
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
@@ -84,7 +84,7 @@ func (p *Provider) Confirm(w http.ResponseWriter, r *http.Request) Answer {
 		return Answer{Err: err}
 	}
 	var t ticket
-	text, err := p.Confirmations.open(r.PostForm["jump"][0], p.asked(session, who.User.Username))
+	text, err := p.Confirmations.Open(r.PostForm["jump"][0], p.asked(session, who.User.Username))
 	if session == "" || err != nil || json.Unmarshal([]byte(text), &t) != nil || !p.Now().Before(t.Expires) {
 		return Answer{}.refuse(gateway.RuleConfirmOver)
 	}
@@ -145,7 +145,7 @@ func peerMark(peer *gateway.Peer) string {
 func (p *Provider) confirmed(r *http.Request, username string) map[string]int64 {
 	var all map[string]int64
 	if cookie, err := r.Cookie(p.confirmCookie); err == nil {
-		if text, err := p.Confirmations.open(cookie.Value, p.confirmedBy(username)); err == nil {
+		if text, err := p.Confirmations.Open(cookie.Value, p.confirmedBy(username)); err == nil {
 			_ = json.Unmarshal([]byte(text), &all) // it is our own
 		}
 	}
@@ -175,7 +175,7 @@ func (p *Provider) rememberPeer(w http.ResponseWriter, r *http.Request, peer *ga
 		return // and be asked again
 	}
 	http.SetCookie(w, &http.Cookie{
-		Name: p.confirmCookie, Value: p.Confirmations.seal(string(text), p.confirmedBy(username)), Path: "/",
+		Name: p.confirmCookie, Value: p.Confirmations.Seal(string(text), p.confirmedBy(username)), Path: "/",
 		MaxAge: int(ConfirmedLife / time.Second), HttpOnly: true, Secure: p.Site.Scheme() == "https", SameSite: http.SameSiteLaxMode,
 	})
 }

@@ -171,14 +171,22 @@ func served(address string) string {
 	return strings.TrimSuffix(path.Clean("/"+strings.Join(segments, "/")), "/")
 }
 
-var anyToken = regexp.MustCompile(`[0-9A-Za-z]{32,}`)
+var (
+	anyToken    = regexp.MustCompile(`[0-9A-Za-z]{32,}`)
+	anyQuery    = regexp.MustCompile(`[?#].*`)
+	anyUserinfo = regexp.MustCompile(`[/\\][^/\\]*@`)
+)
 
-// stop refuses what Moodle answered and notes what that was.
+// stop refuses what Moodle answered and notes what that was: of an address that
+// is not the peer's landing, without user names and query, which may be secrets.
 func (a Answer) stop(why string, res *http.Response) Answer {
 	a = a.refuse(gateway.RuleUpstreamLocation)
 	sent := fmt.Sprint(why, ": ", res.StatusCode)
 	for _, name := range []string{"Location", "Refresh"} {
 		for _, value := range res.Header[name] {
+			if !strings.HasPrefix(value, a.Peer.Wwwroot.String()+a.Peer.Application.LandPath()+"?") {
+				value = anyUserinfo.ReplaceAllString(anyQuery.ReplaceAllString(value, "?[query]"), "/[user]@")
+			}
 			sent += " " + name + ": " + value
 		}
 	}

@@ -196,6 +196,21 @@ func TestNothingElseLeaves(t *testing.T) {
 	stopped(t, "another protocol", 101, http.Header{}, "101")
 }
 
+// An address that is no landing may hold the secrets of another login.
+func TestWhatIsStoppedIsRecordedWithoutItsSecrets(t *testing.T) {
+	for _, header := range []http.Header{
+		{"Location": {"https://login.test/authorize?state=%2Flogin.php&sesskey=secret"}},
+		{"Location": {"//login.test/authorize#access=secret"}},
+		{"Location": {"https://ada:secret@login.test/authorize"}},
+		{"Refresh": {"0;url=https://login.test/authorize?code=secret"}},
+	} {
+		a, _ := check(t, 303, header)
+		if !a.Refused || strings.Contains(a.Moodle, "secret") || !strings.Contains(a.Moodle, "login.test/authorize") {
+			t.Errorf("%v: on record is %q", header, a.Moodle)
+		}
+	}
+}
+
 // stopped checks that an answer becomes a refusal, with what was sent on record.
 func stopped(t *testing.T, name string, status int, header http.Header, record string) {
 	t.Helper()

@@ -60,7 +60,7 @@ func (p *Provider) ask(r *http.Request) (a Answer, final bool) {
 	if p.Links != nil && !a.Refused && a.Location == "" {
 		a.Signature = p.Links.Verify(r.Context(), query.Link, a.Peer, query.Wantsurl, a.Target)
 	}
-	if !a.Refused && !navigation(r) {
+	if !a.Refused && !gateway.Navigation(r.Header) {
 		a = a.refuse(gateway.RuleNotNavigation)
 	}
 	return a, a.Refused || a.Location != "" || r.Method == http.MethodHead
@@ -101,7 +101,7 @@ func (p *Provider) grant(r *http.Request, a Answer, session string, who gateway.
 	sum := sha1.Sum([]byte(r.UserAgent()))
 	return store.Grant{
 		User: who.User, Peer: a.Peer.Wwwroot, UserAgent: hex.EncodeToString(sum[:]),
-		Home: p.Secrets.seal(session, whose(p.Site, who.User.Username)), HomeHash: store.HomeHash(session),
+		Home: p.Secrets.Seal(session, whose(p.Site, who.User.Username)), HomeHash: store.HomeHash(session),
 	}
 }
 

@@ -97,7 +97,7 @@ func (s strict) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	res, err := s.next.RoundTrip(r)
 	if err != nil {
-		return nil, err
+		return nil, gateway.Unquoted(err)
 	}
 	if res.StatusCode >= 500 || res.StatusCode == http.StatusTooManyRequests {
 		res.Body.Close()
@@ -106,7 +106,7 @@ func (s strict) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(nil, res.Body, maxProvided))
 	res.Body.Close()
 	if err != nil {
-		return nil, err
+		return nil, gateway.Unquoted(err)
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
@@ -301,6 +301,8 @@ func exchangeError(err error) error {
 	switch {
 	case refused && refusal.ErrorCode == "invalid_grant":
 		return notVouched("token endpoint: %w", short(err))
+	case refused && refusal.ErrorCode == "": // a page, which may repeat what it was sent
+		return fmt.Errorf("openid provider: token endpoint: %s", refusal.Response.Status)
 	case refused || unanswered(err):
 		return fmt.Errorf("openid provider: token endpoint: %w", short(err))
 	}

@@ -538,6 +538,50 @@ func TestABrowserThatGoesAwayIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+func TestAnErrorQuotesNothingOfWhatAProviderBroke(t *testing.T) {
+	c := newCollege(t)
+	b := browser{}
+	target := c.login(t, c.jump(b, "/x"))
+	c.provider.Change(func(b *openidtest.Behaviour) {
+		b.Answer = func(w http.ResponseWriter, r *http.Request) bool {
+			io.Copy(io.Discard, r.Body)
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return true
+			}
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nSet-Cookie: session=adas-secret\x01\r\n\r\n")
+			return true
+		}
+	})
+	a := c.Callback(httptest.NewRecorder(), b.request("GET", target))
+	if a.Err == nil || a.Landing || strings.Contains(a.Err.Error(), "adas-secret") || !strings.Contains(a.Err.Error(), "malformed MIME header") {
+		t.Errorf("got %+v", a)
+	}
+}
+
+func TestAPageOfATokenEndpointIsNotRepeated(t *testing.T) {
+	c := newCollege(t)
+	b := browser{}
+	target := c.login(t, c.jump(b, "/x"))
+	c.provider.Change(func(b *openidtest.Behaviour) {
+		b.Answer = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPost {
+				return false
+			}
+			w.WriteHeader(http.StatusForbidden)
+			io.WriteString(w, "Blocked: ")
+			io.Copy(w, r.Body) // the code and the verifier
+			return true
+		}
+	})
+	a := c.Callback(httptest.NewRecorder(), b.request("GET", target))
+	if a.Err == nil || a.Landing || strings.Contains(a.Err.Error(), "code") || !strings.Contains(a.Err.Error(), "403 Forbidden") {
+		t.Errorf("got %+v", a)
+	}
+}
+
 func TestFloodsOfLoginsAreCapped(t *testing.T) {
 	c := newCollege(t)
 	limited := c.Provider

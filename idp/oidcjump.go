@@ -96,7 +96,7 @@ func (p *Provider) Callback(w http.ResponseWriter, r *http.Request) Answer {
 	switch {
 	case !ok:
 		return Answer{}.refuse(gateway.RuleLoginMalformed)
-	case !navigation(r):
+	case !gateway.Navigation(r.Header):
 		return Answer{}.refuse(gateway.RuleNotNavigation)
 	case r.Method == http.MethodHead:
 		return Answer{}

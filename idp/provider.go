@@ -42,11 +42,11 @@ type Options struct {
 	Browsers       *store.Sessions                  // our own sessions, which hold pending jumps
 	Cookie         string                           // name of Moodle's session cookie
 	SessionTimeout time.Duration                    // told to peers; and the life of a session there
-	Secrets        Secrets                          // keep Moodle session ids secret
+	Secrets        gateway.Secrets                  // keep Moodle session ids secret
 	Behind         *moodle.Behind                   // has the pictures; nil for none
 	Unsigned       gateway.Unsigned                 // what becomes of unsigned jumps that a foreign page may have begun
 	Links          *link.Verifier                   // of signed links; nil if none counts as signed
-	Confirmations  Secrets                          // seal what the page that asks, and the cookie that remembers, say
+	Confirmations  gateway.Secrets                  // seal what the page that asks, and the cookie that remembers, say
 	Client         func(r *http.Request) netip.Addr // the browser's address
 	Now            func() time.Time                 // nil means time.Now; peers may be good for a time only
 

@@ -19,20 +19,7 @@ func (p *Provider) Expects(r *http.Request) bool {
 	if p.OpenID != nil {
 		return false // the jumps of its browsers wait for Callback
 	}
-	return mentions(r, p.browserPrefix) && (r.Method == http.MethodGet || r.Method == http.MethodPost) && navigation(r)
-}
-
-// navigation reports whether a request can be what the learner looks at: not a
-// script's, a picture's or a frame's, and not a page fetched in advance.
-func navigation(r *http.Request) bool {
-	h := r.Header
-	// Browsers inside Android apps say there which app it is.
-	if strings.EqualFold(h.Get("X-Requested-With"), "XMLHttpRequest") ||
-		h.Get("Sec-Purpose") != "" || h.Get("Purpose") != "" || h.Get("X-Moz") != "" {
-		return false
-	}
-	dest := h.Get("Sec-Fetch-Dest")
-	return dest == "" || dest == "document"
+	return mentions(r, p.browserPrefix) && (r.Method == http.MethodGet || r.Method == http.MethodPost) && gateway.Navigation(r.Header)
 }
 
 // Return looks at what Moodle answers a browser that has a jump pending, and

@@ -78,7 +78,7 @@ func (p *Provider) touch(ctx context.Context, sessions []store.PeerSession) erro
 
 // home opens a session's Moodle session.
 func (p *Provider) home(s store.PeerSession) (moodle.Owned, error) {
-	session, err := p.Secrets.open(s.Home, whose(p.Site, s.Username))
+	session, err := p.Secrets.Open(s.Home, whose(p.Site, s.Username))
 	return moodle.Owned{Session: session, UserID: s.UserID}, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"jumpgate/gateway"
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/store"
@@ -97,7 +98,7 @@ func (p *Provider) watchLogin(ctx context.Context, r *http.Request) error {
 	if err != nil {
 		return nil
 	}
-	if r.URL.Path == p.Site.Path()+moodle.PageLogout && navigation(r) && fromOwnPage(r) {
+	if r.URL.Path == p.Site.Path()+moodle.PageLogout && gateway.Navigation(r.Header) && fromOwnPage(r) {
 		p.endedAtHome(ctx, login.Value)
 	}
 	return p.Store.EndLogin(ctx, login.Value)

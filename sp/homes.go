@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -98,30 +97,9 @@ func (h *Homes) verificationKeys(*jwt.Token) (any, error) {
 	return set, nil
 }
 
-// Lands reports whether a request is a landing, whose answer Remember wants
-// to see.
-func (h *Homes) Lands(r *http.Request) bool {
-	return r.Method == http.MethodGet && r.URL.Path == h.Site.Path()+gateway.Moodle.LandPath()
-}
-
-// Remember looks at the answer of the Moodle behind to a landing and adds the
-// cookie to one that succeeded: a redirect with a new session.
-func (h *Homes) Remember(r *http.Request, res *http.Response) {
-	if res.StatusCode != http.StatusSeeOther && res.StatusCode != http.StatusFound || len(res.Header["Set-Cookie"]) == 0 {
-		return
-	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return
-	}
-	if len(query["idp"]) != 1 { // PHP would take the last
-		return
-	}
-	home := h.Peers.Find(query.Get("idp"))
-	if home == nil {
-		return
-	}
+// Remember adds the cookie to an answer that logs a learner of home in.
+func (h *Homes) Remember(header http.Header, home *gateway.Peer) {
 	if cookie, err := h.Cookie(home); err == nil {
-		res.Header.Add("Set-Cookie", cookie.String())
+		header.Add("Set-Cookie", cookie.String())
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -36,51 +35,22 @@ func homes(t testing.TB, site string) *sp.Homes {
 	return &sp.Homes{Site: wwwroot(t, site), Peers: peers, Keys: func() [][32]byte { return [][32]byte{{1, 2, 3}} }, Now: func() time.Time { return now }}
 }
 
-func TestAHomeIsRememberedWhenSomebodyLands(t *testing.T) {
-	tests := []struct {
-		name     string
-		query    string
-		status   int
-		cookie   string
-		remember bool
-	}{
-		{"a landing", "token=x&idp=" + url.QueryEscape("https://home.test") + "&wantsurl=/x", 303, "MoodleSession=abc", true},
-		{"a landing that failed", "token=x&idp=https://home.test", 404, "MoodleSession=abc", false},
-		{"a redirect without a session", "token=x&idp=https://home.test", 303, "", false},
-		{"somebody who is no peer", "token=x&idp=https://evil.test", 303, "MoodleSession=abc", false},
-		{"two homes", "token=x&idp=https://home.test&idp=https://other.test", 303, "MoodleSession=abc", false},
-		{"nobody", "token=x", 303, "MoodleSession=abc", false},
+func TestAHomeIsRememberedInACookie(t *testing.T) {
+	h := homes(t, "https://forum.test")
+	header := http.Header{"Set-Cookie": {"MoodleSession=abc"}}
+	h.Remember(header, h.Peers.Find("https://home.test"))
+	added := header["Set-Cookie"][1:]
+	if len(added) != 1 {
+		t.Fatalf("cookies added: %q", added)
 	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			h := homes(t, "https://forum.test")
-			r := httptest.NewRequest("GET", "https://forum.test/auth/mnet/land.php?"+test.query, nil)
-			if !h.Lands(r) {
-				t.Fatal("is no landing")
-			}
-			res := &http.Response{StatusCode: test.status, Header: http.Header{}}
-			if test.cookie != "" {
-				res.Header.Set("Set-Cookie", test.cookie)
-			}
-			before := len(res.Header["Set-Cookie"])
-			h.Remember(r, res)
-			added := res.Header["Set-Cookie"][before:]
-			if len(added) == 1 != test.remember {
-				t.Fatalf("cookies added: %q", added)
-			}
-			if !test.remember {
-				return
-			}
-			c, err := http.ParseSetCookie(added[0])
-			if err != nil || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || !strings.HasPrefix(c.Name, "__Host-jumpgate-home-") {
-				t.Errorf("cookie %+v, %v", c, err)
-			}
-			back := httptest.NewRequest("GET", "https://forum.test/", nil)
-			back.AddCookie(c)
-			if home, err := h.Home(back); err != nil || home.Wwwroot.String() != "https://home.test" {
-				t.Errorf("remembered %v, %v", home, err)
-			}
-		})
+	c, err := http.ParseSetCookie(added[0])
+	if err != nil || !c.HttpOnly || !c.Secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || !strings.HasPrefix(c.Name, "__Host-jumpgate-home-") {
+		t.Errorf("cookie %+v, %v", c, err)
+	}
+	back := httptest.NewRequest("GET", "https://forum.test/", nil)
+	back.AddCookie(c)
+	if home, err := h.Home(back); err != nil || home.Wwwroot.String() != "https://home.test" {
+		t.Errorf("remembered %v, %v", home, err)
 	}
 }
 

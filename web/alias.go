@@ -75,7 +75,8 @@ func (h *Handler) at(name string, site *Site) *host {
 // everybody else to the same page of the wwwroot. Answers that lead there may
 // not be kept: addresses hold tokens, and an alias may become a site again.
 func (a *alias) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if ours(a.root, r.URL.Path) {
+	// Who lands under an old name is logged in under the new one.
+	if p := ourPath(a.root, r.URL.Path); p != "" && p != gateway.Moodle.LandPath() {
 		a.ours.ServeHTTP(w, a.atSite(r))
 		return
 	}

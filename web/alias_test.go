@@ -63,6 +63,7 @@ func named(t testing.TB, who idp.Source, out io.Writer, peers *gateway.Allowlist
 			SessionTimeout: time.Hour, Client: address,
 		}),
 		Homes:     &sp.Homes{Site: site, Aliases: names, Peers: peers, Now: time.Now},
+		Landings:  landings(site, peers, who, state, address),
 		RPC:       http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Method+" rpc") }),
 		PublicKey: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "key") }),
 	}}, nil, log, metrics), metrics

@@ -12,6 +12,7 @@ import (
 	"jumpgate/gateway/audit"
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
+	"jumpgate/sp"
 )
 
 // event returns what the trail keeps of a jump. It holds no token, and nothing
@@ -88,21 +89,44 @@ func emitted(a idp.Answer) (url, token string) {
 	return before + "token=sha256:" + token + "&" + rest, token
 }
 
-// landing records what our own Moodle answers to a learner who comes from a
-// peer.
-func (h *Handler) landing(r *http.Request, site *Site, res *http.Response) {
+// landingEvent returns what the trail keeps of a landing. Its user is who was
+// logged in and, where that changes with the learner's consent or is known
+// because we log them in, who is from now on; of whom a landing is otherwise, the
+// home's trail says under the same token.
+func (h *Handler) landingEvent(r *http.Request, site *Site, step, outcome string, a sp.Arrival, start time.Time) audit.Event {
 	e := audit.Event{
-		Kind: audit.KindLanding, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(), Outcome: res.Status,
+		Kind: audit.KindLanding, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(), Step: step,
+		User: a.Username, Target: printable(a.Wantsurl), Decision: audit.Allow, Rule: string(a.Rule), Outcome: outcome, URL: a.Location,
+		Latency: time.Since(start).Microseconds(), Origin: string(a.Origin),
 	}
-	query := r.URL.Query()
-	if peer := site.Homes.Peers.Find(query.Get("idp")); peer != nil {
-		e.Peer = peer.Wwwroot.String()
+	if a.Probe() {
+		e.Kind = audit.KindProbe
 	}
-	e.Target = printable(query.Get("wantsurl"))
-	if token := query.Get("token"); token != "" {
-		e.Token = audit.Hash(token)
+	if outcome == sp.OutcomeSwitched || outcome == sp.OutcomeLanded && a.Newcomer != "" {
+		e.User = a.Newcomer
 	}
-	site.Trail.Note(e)
+	if a.Home != nil {
+		e.Peer = a.Home.Wwwroot.String()
+	} else if step == "land" {
+		query := r.URL.Query()
+		delete(query, "token")
+		e.Target = printable("?" + query.Encode())
+	}
+	if a.Token != "" {
+		e.Token = audit.Hash(a.Token)
+	}
+	switch {
+	case a.Err != nil:
+		e.Decision, e.Detail = audit.Failed, printable(a.Err.Error())
+	case a.Refused:
+		e.Decision = audit.Refuse
+	case a.Question != nil:
+		e.Decision = audit.Ask
+	}
+	if a.Cause != nil {
+		e.Detail = printable(a.Cause.Error())
+	}
+	return e
 }
 
 // ObserveRedemptions returns what an identity provider calls for each token that

@@ -64,6 +64,10 @@ func TestEveryDecisionIsAnEvent(t *testing.T) {
 	f.do("HEAD", jump+"hostid=3&wantsurl=/mod/x", asAda)
 	f.do("GET", jump+"hostid=3&hostid=4&link=eyJ.secret.x&a=b", asAda)
 	f.do("GET", "https://home.test/auth/mnet/land.php?token=secret&idp=https://sp.test&wantsurl=/my/")
+	f.do("GET", "https://home.test/auth/mnet/land.php?token=secret&idp=https://evil.test&%74oken=secret")
+	f.do("GET", "https://home.test/auth/mnet/land.php?token=secret&idp=https://sp.test&wantsurl=//evil.test")
+	f.upstream.Close()
+	f.do("GET", "https://home.test/auth/mnet/land.php?token=secret&idp=https://sp.test&wantsurl=/my/")
 	trail.Close()
 
 	location := landed.Header().Get("Location")
@@ -104,7 +108,10 @@ func TestEveryDecisionIsAnEvent(t *testing.T) {
 		with(func(e *audit.Event) {
 			e.Target, e.Decision, e.Rule, e.Outcome = "?hostid=3&hostid=4&link=sha256:"+audit.Hash("eyJ.secret.x")+"&a=b", "refuse", "repeated", "refused"
 		}),
-		{Kind: audit.KindLanding, Site: "https://home.test", Client: "192.0.2.1", Peer: "https://sp.test", Target: "/my/", Outcome: "200 OK", Token: audit.Hash("secret")},
+		{Kind: audit.KindLanding, Site: "https://home.test", Client: "192.0.2.1", Peer: "https://sp.test", Step: "land", Target: "/my/", Decision: "allow", Rule: "path", Outcome: "failed", Origin: "cross-site", Token: audit.Hash("secret")},
+		{Kind: audit.KindLanding, Site: "https://home.test", Client: "192.0.2.1", Step: "land", Target: "?idp=https%3A%2F%2Fevil.test", Decision: "refuse", Rule: "repeated", Outcome: "refused", Origin: "cross-site"},
+		{Kind: audit.KindProbe, Site: "https://home.test", Client: "192.0.2.1", Peer: "https://sp.test", Step: "land", Target: "//evil.test", Decision: "refuse", Rule: "scheme-relative", Outcome: "refused", Origin: "cross-site", Token: audit.Hash("secret")},
+		{Kind: audit.KindLanding, Site: "https://home.test", Client: "192.0.2.1", Peer: "https://sp.test", Step: "land", Target: "/my/", Decision: "error", Rule: "path", Outcome: "error", Origin: "cross-site", Token: audit.Hash("secret"), Detail: "the Moodle behind does not answer"},
 	}
 	got := recorded(t, dir)
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(audit.Event{}, "Seq", "Time", "Request", "Latency", "Prev")); diff != "" {

@@ -39,10 +39,9 @@ func writeConfirm(w http.ResponseWriter, r *http.Request, site gateway.Wwwroot, 
 // formTime bounds what a form of ours may take to arrive, and be answered.
 const formTime = time.Minute
 
-// confirm takes the answers of learners who were asked.
-func (h *Handler) confirm(site *Site) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		start := time.Now()
+// form is a handler that takes a form of ours.
+func form(site *Site, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			unread(w, r)
 			w.Header().Set("Allow", http.MethodPost)
@@ -50,7 +49,15 @@ func (h *Handler) confirm(site *Site) http.HandlerFunc {
 			return
 		}
 		// An error means that this is a test.
-		_ = http.NewResponseController(w).SetReadDeadline(start.Add(formTime))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(formTime))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// confirm takes the answers of learners who were asked.
+func (h *Handler) confirm(site *Site) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
 		h.answer(w, r, site, "confirm", site.IDP.Confirm(w, r), start)
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"jumpgate/gateway/proxy"
 )
 
-// errNoAnswer is what becomes of a jump that Moodle was to carry out and did not.
+// errNoAnswer is what becomes of a jump or landing that Moodle was to carry out
+// and did not.
 var errNoAnswer = errors.New("the Moodle behind does not answer")
 
 // guardedJump lets Moodle carry out the jumps that are allowed, and its answer

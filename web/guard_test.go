@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,8 +32,16 @@ type guarded struct {
 	log     *logBuffer
 	metrics *web.Metrics
 	moodle  http.HandlerFunc
-	seen    string // what reached Moodle
 	site    *web.Site
+
+	mu   sync.Mutex // a request that Moodle breaks off is sent again
+	seen string     // what reached Moodle
+}
+
+func (g *guarded) see(what string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seen = what
 }
 
 func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
@@ -39,7 +49,7 @@ func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 	g := &guarded{log: &logBuffer{}, metrics: web.NewMetrics(func() bool { return true })}
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		g.seen = fmt.Sprintf("%s %s %s %q", r.Method, r.RequestURI, r.Header.Get("Cookie"), body)
+		g.see(fmt.Sprintf("%s %s %s %q", r.Method, r.RequestURI, r.Header.Get("Cookie"), body))
 		g.moodle(w, r)
 	}))
 	t.Cleanup(upstream.Close)
@@ -62,8 +72,9 @@ func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 	}
 	g.site = &web.Site{
 		Wwwroot: site, Aliases: aliases, Peers: peers, Proxy: through, Guard: idp.NewGuard(site, peers, aliases...),
-		Homes: &sp.Homes{Site: site, Peers: peers, Now: time.Now},
-		RPC:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "rpc of "+r.Host+r.URL.Path) }),
+		Homes:    &sp.Homes{Site: site, Peers: peers, Keys: func() [][32]byte { return make([][32]byte, 1) }, Now: time.Now},
+		Landings: landings(site, peers, accounts{adas: "Ada Lovelace", bobs: "Bob Builder"}, &once{}, func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") }),
+		RPC:      http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "rpc of "+r.Host+r.URL.Path) }),
 	}
 	g.Handler = web.NewHandler([]*web.Site{g.site}, nil, log, g.metrics)
 	return g
@@ -74,7 +85,7 @@ func newGuarded(t *testing.T, aliases ...gateway.Wwwroot) *guarded {
 func (g *guarded) do(method, target, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	r.Header.Set("Cookie", "MoodleSession=m; "+gateway.CookiePrefix+"browser-x=y")
-	g.seen = ""
+	g.see("")
 	w := httptest.NewRecorder()
 	g.ServeHTTP(w, r)
 	return w
@@ -125,7 +136,7 @@ func TestWhatAHostileMoodleAnswersEndsOnAPage(t *testing.T) {
 		header http.Header
 		record string
 	}{
-		{"another site", 303, http.Header{"Location": {"https://evil.test/?token=" + guardToken}}, "https://evil.test/?token=[token]"},
+		{"another site", 303, http.Header{"Location": {"https://evil.test/?token=" + guardToken}}, "https://evil.test/?[query]"},
 		{"two Locations", 303, http.Header{"Location": {guardLand, "https://evil.test/"}}, "Location: https://evil.test/"},
 		{"another page of the peer", 303, http.Header{"Location": {strings.Replace(guardLand, "land.php", "jump.php", 1)}}, "not the landing address of https://sp.test"},
 		{"a log line of its own", 303, http.Header{"Location": {"https://evil.test/\tx\"\xe2\x80\xae level=INFO"}}, "evil.test"},

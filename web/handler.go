@@ -30,6 +30,7 @@ type Site struct {
 	IDP       *idp.Provider
 	Guard     *idp.Guard // in guard mode, which has neither IDP nor PublicKey
 	Homes     *sp.Homes
+	Landings  *sp.Landings
 	RPC       http.Handler // the MNet endpoint; nil if MNet is switched off
 	PublicKey http.Handler // nil then too
 	Trail     *audit.Trail // of decisions; nil for none
@@ -104,7 +105,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		site.ours.ServeHTTP(w, r)
 	case site.IDP != nil && site.IDP.Expects(r):
 		site.Proxy.Serve(w, r, site.loginReturn)
-	case site.Homes.Lands(r), site.IDP != nil && site.IDP.Watches(r):
+	case site.IDP != nil && site.IDP.Watches(r):
 		site.Proxy.Serve(w, r, site.watch)
 	default:
 		site.Proxy.ServeHTTP(w, r)
@@ -128,10 +129,6 @@ func (h *Handler) recovered(r *http.Request) {
 // watch looks at what Moodle answers without ever changing what it says.
 func (h *Handler) watch(site *Site) proxy.Inspect {
 	return func(_ http.ResponseWriter, r *http.Request, res *http.Response) bool {
-		if site.Homes.Lands(r) {
-			site.Homes.Remember(r, res)
-			h.landing(r, site, res)
-		}
 		if site.IDP != nil && site.IDP.Watches(r) {
 			if err := site.IDP.Watch(r, res); err != nil {
 				h.failed(r, site, "identity could not be forgotten", err)

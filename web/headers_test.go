@@ -1,14 +1,19 @@
 package web_test
 
 import (
+	"bufio"
 	"bytes"
 	"io"
+	"log/slog"
+	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/proxy"
 	"jumpgate/idp"
 	"jumpgate/web"
 )
@@ -30,6 +35,10 @@ var ownEndpoints = []string{
 	"/jumpgate/oidc/callback?state=x&code=y",
 	"/jumpgate/oidc/callback",
 	"/jumpgate/confirm",
+	"/auth/mnet/land.php?token=x&idp=https://evil.test",
+	"/auth/mnet/land.php",
+	"/auth/mnet/land.php/x",
+	"/jumpgate/switch",
 }
 
 var methods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "JUMP"}
@@ -132,6 +141,34 @@ func TestEveryAnswerOfOursHasItsSecurityHeaders(t *testing.T) {
 	if answers < 1000 {
 		t.Errorf("only %d answers", answers)
 	}
+}
+
+// What Go's server would answer by itself is ours too.
+func TestAQuestionToTheServerItselfIsAnsweredByUs(t *testing.T) {
+	f := newFront(t, "https://home.test")
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = proxy.NewServer(f, slog.New(slog.DiscardHandler))
+	server.Start()
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "OPTIONS * HTTP/1.1\r\nHost: home.test\r\nConnection: close\r\n\r\n")
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	w := httptest.NewRecorder()
+	w.Code = res.StatusCode
+	maps.Copy(w.Header(), res.Header)
+	io.Copy(w.Body, res.Body)
+	if res.StatusCode != 400 {
+		t.Errorf("%d", res.StatusCode)
+	}
+	wantGuarded(t, "OPTIONS *", w)
 }
 
 // TestEveryAddressOfOursIsKnown compares the list above with what never reaches

@@ -17,6 +17,7 @@ type Metrics struct {
 	probes      *prometheus.CounterVec
 	calls       *prometheus.CounterVec
 	logouts     *prometheus.CounterVec
+	landings    *prometheus.CounterVec
 	failures    *prometheus.CounterVec
 	redirects   *prometheus.CounterVec
 	mails       *prometheus.CounterVec
@@ -43,7 +44,7 @@ func NewMetrics(up func() bool) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}, []string{"site", "step"}),
 		probes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "jumpgate_probes_total", Help: "Jumps refused because they were made to lead somebody away from the peers, by rule.",
+			Name: "jumpgate_probes_total", Help: "Jumps and landings refused because they were made to lead somebody away from the peers, by rule.",
 		}, []string{"site", "rule"}),
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_rpc_total", Help: "MNet calls answered, by peer, method and why one was refused (ok if it was not).",
@@ -52,6 +53,10 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_logouts_total",
 			Help: "Sessions that were to end, by peer (none for the one at home), cause and outcome.",
 		}, []string{"site", "peer", "cause", "outcome"}),
+		landings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_landings_total",
+			Help: "Learners of other homes who come here, by home, outcome (landed, same, used, asked, switched, stayed, failed, unsure, refused, head, error) and the rule that decided.",
+		}, []string{"site", "home", "outcome", "rule"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
 		}, []string{"site", "status"}),
@@ -67,7 +72,7 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_mail_links_total", Help: "Links in sent mails that were changed to lead through a home.",
 		}, []string{"site"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.failures, m.redirects, m.mails, m.mailLinks,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.landings, m.failures, m.redirects, m.mails, m.mailLinks,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {
 				return 1

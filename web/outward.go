@@ -43,9 +43,6 @@ func (o Outward) Inspect() proxy.Inspect {
 			}
 		}
 		if values := h["Refresh"]; len(values) > 0 {
-			if len(values) > 1 { // to some, they are one
-				values = append(values[:len(values):len(values)], strings.Join(values, ", "))
-			}
 			if d := o.first(values, o.Redirects.Refresh); !d.Allow && o.found(seen, r, res, "Refresh", d) {
 				stopRedirect(w, r, res, o.Site, d)
 				return true
@@ -64,6 +61,9 @@ func (o Outward) Inspect() proxy.Inspect {
 // else about the last: which one a browser takes nobody knows.
 func (o Outward) first(values []string, decide func(string, time.Time) gateway.Outward) (d gateway.Outward) {
 	now := time.Now()
+	if len(values) > 1 { // to some, they are one
+		values = append(values[:len(values):len(values)], strings.Join(values, ", "))
+	}
 	for _, value := range values {
 		if d = decide(value, now); !d.Allow {
 			break

@@ -111,6 +111,7 @@ func TestWhereTheMoodleBehindSendsBrowsers(t *testing.T) {
 		{"nobody knows", 302, []string{"Location: https://ada:secret@home.test/"}, "redirect-malformed", "https://home.test"},
 		{"with bytes for a terminal", 302, []string{"Location: https://evil.test/\u009b\u202e\"<b>"}, "redirect-foreign", "https://evil.test/%C2%9B%E2%80%AE%22%3Cb%3E"},
 		{"the second of two", 302, []string{"Location: /my/", "Location: https://evil.test"}, "redirect-foreign", "https://evil.test/"},
+		{"two that are one to some", 302, []string{"Location: https://home.test", "Location: @evil.test/"}, "redirect-malformed", "https://evil.test"},
 		{"the first of two", 302, []string{"Location: https://evil.test", "Location: /my/"}, "redirect-foreign", "https://evil.test/"},
 		{"what no browser follows", 201, []string{"Location: https://evil.test"}, "", ""},
 		{"nor this", 200, []string{"Location: https://evil.test"}, "", ""},

@@ -35,12 +35,17 @@ type detail struct{ Name, Value string }
 // writeProblem answers with a page in plain words. home is the wwwroot that
 // the page links to, or empty.
 func writeProblem(w http.ResponseWriter, r *http.Request, p problem, home string, details []detail) {
+	writeRetry(w, r, p, "", home, details)
+}
+
+// writeRetry is writeProblem with an address by which to try again, or "".
+func writeRetry(w http.ResponseWriter, r *http.Request, p problem, again, home string, details []detail) {
 	details = append(details,
 		detail{"request", RequestID(r)},
 		detail{"time", time.Now().UTC().Format(time.RFC3339)})
 	var page bytes.Buffer
 	err := pageTemplate.Execute(&page, map[string]any{
-		"Status": p.Status, "Title": p.Title, "Text": p.Text, "Advice": p.Advice,
+		"Status": p.Status, "Title": p.Title, "Text": p.Text, "Advice": p.Advice, "Again": again,
 		"Home": home, "Details": details, "Style": template.CSS(style),
 	})
 	if err != nil { // the template and its data are our own

@@ -10,6 +10,7 @@ import (
 
 	"jumpgate/gateway"
 	"jumpgate/idp"
+	"jumpgate/sp"
 )
 
 const publicKeyPath = "/mnet/publickey.php"
@@ -21,31 +22,36 @@ const publicKeyPath = "/mnet/publickey.php"
 var ourPaths = []string{
 	gateway.Moodle.JumpPath(),
 	gateway.Mahara.JumpPath(),
+	gateway.Moodle.LandPath(),
 	gateway.Moodle.RPCPath(),
 	publicKeyPath,
 	idp.CallbackPath,
 	idp.ConfirmPath,
+	sp.SwitchPath,
 }
 
-// ours reports whether a path means one of ours. PHP takes further segments
+// ours reports whether a path means one of ours.
+func ours(root gateway.Wwwroot, requested string) bool { return ourPath(root, requested) != "" }
+
+// ourPath returns which of ours a path means, or "". PHP takes further segments
 // (jump.php/x), web servers merge slashes, and some file systems ignore case,
 // dots and blanks at the end, and which slash it is, so all of these are ours
 // too, to be refused.
-func ours(root gateway.Wwwroot, requested string) bool {
+func ourPath(root gateway.Wwwroot, requested string) string {
 	if !containsFold(requested, "mnet") && !containsFold(requested, "xmlrpc") && !containsFold(requested, "jumpgate") {
-		return false // nearly everything: no allocation
+		return "" // nearly everything: no allocation
 	}
 	cleaned := strings.ToLower(path.Clean("/" + gateway.PlainPath(strings.ReplaceAll(requested, `\`, "/"))))
 	below, ok := strings.CutPrefix(cleaned, strings.ToLower(root.Path()))
 	if !ok {
-		return false
+		return ""
 	}
 	for _, p := range ourPaths {
 		if rest, ok := strings.CutPrefix(below, p); ok && (rest == "" || rest[0] == '/') {
-			return true
+			return p
 		}
 	}
-	return false
+	return ""
 }
 
 // wellFormedTarget reports whether the address of a request is one that we and
@@ -106,11 +112,13 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
 		m.Path(root+application.JumpPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(jump))
 	}
+	m.Path(root+gateway.Moodle.LandPath()).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.land(site)))
+	m.Path(root + sp.SwitchPath).Handler(form(site, h.switchAccount(site)))
 	if site.IDP != nil && site.IDP.OpenID != nil {
 		m.Path(root+idp.CallbackPath).Methods(http.MethodGet, http.MethodHead).Handler(withoutBody(h.callback(site)))
 	}
 	if site.IDP != nil {
-		m.Path(root + idp.ConfirmPath).Handler(h.confirm(site))
+		m.Path(root + idp.ConfirmPath).Handler(form(site, h.confirm(site)))
 	}
 	home := site.Wwwroot.String()
 	if site.RPC != nil {

@@ -96,6 +96,9 @@ func dash(s string) string {
 // begin a cell at each semicolon.
 var formula = regexp.MustCompile(`(^|;\s*)([=+\-@])`)
 
+// cell returns s for a table program.
+func cell(s string) string { return formula.ReplaceAllString(visibleText(s), "$1'$2") }
+
 // fields returns names and values of an event for a table program, which must
 // not take any of them for a formula.
 func fields(e audit.Event) (names, values []string) {
@@ -105,7 +108,7 @@ func fields(e audit.Event) (names, values []string) {
 		{"decision", e.Decision}, {"rule", e.Rule}, {"outcome", e.Outcome}, {"url", e.URL}, {"issuer", e.Issuer},
 		{"latency", strconv.FormatInt(e.Latency, 10)}, {"token", e.Token}, {"origin", e.Origin}, {"signature", e.Signature}, {"link", e.Link}, {"detail", e.Detail}, {"file", e.File}, {"count", strconv.FormatUint(e.Count, 10)},
 	} {
-		names, values = append(names, f[0]), append(values, formula.ReplaceAllString(visibleText(f[1]), "$1'$2"))
+		names, values = append(names, f[0]), append(values, cell(f[1]))
 	}
 	return names, values
 }

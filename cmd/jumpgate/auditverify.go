@@ -36,9 +36,9 @@ func (c auditVerifyCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	key, err := audit.ReadKey(c.Key, filepath.Dir(files[0]))
+	key, err := c.key(files)
 	if err != nil {
-		return withHint(err, "give the public key of the trail with --key; the gateway writes it beside the trail as audit.pub")
+		return err
 	}
 	fmt.Fprintf(t.stdout, "key  %s\n", audit.Fingerprint(key))
 	r := verification{terminal: t, together: audit.Together{Whole: whole}, good: true}
@@ -105,6 +105,26 @@ func (r *verification) judge(i int) bool {
 		fmt.Fprintf(r.stdout, "     %s\n", visibleText(remark))
 	}
 	return true
+}
+
+// key returns the key of the trail that the files belong to, which is one.
+func (c auditVerifyCommand) key(files []string) (ed25519.PublicKey, error) {
+	dir := filepath.Dir(files[0])
+	key, err := audit.ReadKey(c.Key, dir)
+	if err != nil {
+		return nil, withHint(err, "give the public key of the trail with --key; the gateway writes it beside the trail as audit.pub")
+	}
+	for _, name := range files {
+		other := filepath.Dir(name)
+		if c.Key != "" || other == dir {
+			continue
+		}
+		if beside, err := audit.ReadKey("", other); err == nil && !beside.Equal(key) {
+			return nil, withHint(fmt.Errorf("%s and %s are trails of two gateways: their keys differ", dir, other),
+				"verify one after the other, or say with --key whose the files are")
+		}
+	}
+	return key, nil
 }
 
 func (c auditVerifyCommand) verify(name string, key ed25519.PublicKey) (audit.Verified, error) {

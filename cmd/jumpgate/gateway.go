@@ -148,7 +148,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	caller := newCaller(known.client, state, dir, g.log)
 	caller.Held, caller.Taken, caller.Pins.Changed = g.held(s, state), g.taken(state), g.keyChanged(s)
 	provider := idp.New(idp.Options{
-		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: source, OpenID: openID(s), Store: state,
+		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: vouched(s, source), OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{
 			Path: "/", MaxAge: int(store.JumpLife / time.Second),
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
@@ -167,7 +167,10 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Proxy:   behind,
 		IDP:     provider,
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
+
+		Landings: landings(s, state, keys, trust, source),
 	}
+	site.Landings.Header = headerLogins(c, s, state, asked, caller)
 	if s.MNet.Off {
 		return site, nil
 	}

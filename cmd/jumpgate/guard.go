@@ -35,6 +35,8 @@ func (g *instance) guarded(c *config.Config, s *config.Site, trust proxy.Trust, 
 		Peers:   s.Peers,
 		Guard:   idp.NewGuard(s.Wwwroot, s.Peers, s.Aliases...).Limit(state, rates(c.Limits), trust.Client),
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
+
+		Landings: landings(s, state, keys, trust, nil),
 	}
 	if s.MNet.Off {
 		return site, nil

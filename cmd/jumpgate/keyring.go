@@ -106,6 +106,7 @@ func (g *instance) openSite(c *config.Config, s *config.Site, dir string, state 
 	before := keys.Current().Certificate().Fingerprint()
 	err = keys.Settle(limited)
 	if now := keys.Current().Certificate().Fingerprint(); now != before {
+		g.log.Info("the MNet key of the site has changed", "site", s.Wwwroot.String(), "from", before.String(), "to", now.String())
 		options.Changed(mnet.KeyChange{Of: s.Wwwroot, From: before, To: now, How: mnet.KeyRotated})
 	}
 	if _, other := errors.AsType[*mnet.OtherKeyError](err); other {

@@ -33,6 +33,7 @@ type commands struct {
 	MNet    mnetCommand    `cmd:"" name:"mnet" help:"Find out why a peer does not talk: look inside messages, call methods, read its log."`
 	Mail    mailCommand    `cmd:"" help:"Change the links of a mail, from standard input to standard output, so that they lead through the home of who gets it."`
 	Enrol   enrolCommand   `cmd:"" help:"Enrol learners in courses of a peer."`
+	Account accountCommand `cmd:"" name:"accounts" help:"Find the accounts that are left behind when the site's Moodle loses MNet."`
 	Config  configCommand  `cmd:"" help:"Check or print a configuration."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

@@ -30,7 +30,8 @@ type peerLine struct {
 	Expires     string   `json:"expires"`     // RFC 3339; empty if only the fingerprint is known
 	Publish     []string `json:"publish"`
 	Subscribe   []string `json:"subscribe"`
-	Written     string   `json:"written"` // file, line and column
+	Refused     string   `json:"refused,omitempty"` // rule by which nobody deals with the peer now
+	Written     string   `json:"written"`           // file, line and column
 }
 
 // Run lists the peers of a site in the order of the configuration.
@@ -53,8 +54,12 @@ func (c peerListCommand) Run(t *terminal) error {
 		if end, err := time.Parse(time.RFC3339, l.Expires); err == nil && end.Before(time.Now()) {
 			expires += " (expired)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\tpublish %s, subscribe to %s\n", l.Wwwroot, l.Name, l.Application,
-			orDash(l.Fingerprint), orDash(expires), list(l.Publish), list(l.Subscribe))
+		refused := ""
+		if l.Refused != "" {
+			refused = ", refused: " + l.Refused
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\tpublish %s, subscribe to %s%s\n", l.Wwwroot, l.Name, l.Application,
+			orDash(l.Fingerprint), orDash(expires), list(l.Publish), list(l.Subscribe), refused)
 	}
 	return w.Flush()
 }
@@ -64,6 +69,9 @@ func (d *desk) line(ctx context.Context, p *gateway.Peer) peerLine {
 		Wwwroot: p.Wwwroot.String(), Name: p.Label(), Application: string(p.Application),
 		Publish: append([]string{}, p.Publish...), Subscribe: append([]string{}, p.Subscribe...),
 		Written: d.site.PeerPosition(p).String(),
+	}
+	if rule := p.Standing(time.Now()); rule != gateway.RuleOK {
+		l.Refused = string(rule)
 	}
 	if cert, err := d.pinned(ctx, p); err == nil {
 		l.Fingerprint, l.Expires = cert.Fingerprint().String(), cert.NotAfter.UTC().Format(time.RFC3339)
@@ -255,6 +263,12 @@ func half(who, verb, s, preposition string, does, known bool) string {
 // (protocol page, section 5.2), and where.
 func (d *desk) missing(p *gateway.Peer, theirs grants, known bool) []string {
 	var all []string
+	if d.site.MNet.Off {
+		all = append(all, "here: "+gateway.RuleMNetOff.Meaning())
+	}
+	if rule := p.Standing(time.Now()); rule != gateway.RuleOK {
+		all = append(all, fmt.Sprintf("here: %s (%s)", rule.Meaning(), d.site.PeerPosition(p)))
+	}
 	here := "here: write %s into " + `"%s" of the peer (%s)`
 	if !p.Publishes(gateway.ServiceSSOIDP) {
 		all = append(all, fmt.Sprintf(here, gateway.ServiceSSOIDP, "publish", d.site.PeerPosition(p)))

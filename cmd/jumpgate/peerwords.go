@@ -38,16 +38,23 @@ var faultWords = map[int]struct{ meaning, hint string }{
 // inWords says what the silence or refusal of a site means, and what to do
 // about it.
 func inWords(err error, site, us gateway.Wwwroot) error {
+	named := strings.NewReplacer("PEER", site.String(), "US", us.String())
 	if fault, ok := errors.AsType[*mnet.Fault](err); ok {
 		code := fault.Code
 		if code == mnet.FaultOther && strings.Contains(fault.String, "Cache definition core/string") {
 			code = mnet.FaultUnknownPeer // Moodle 4.5 means it and trips over its own text
 		}
 		if words, ok := faultWords[code]; ok {
-			named := strings.NewReplacer("PEER", site.String(), "US", us.String())
 			return withHint(fmt.Errorf("%s answers that %s (fault %d)", site, named.Replace(words.meaning), fault.Code), named.Replace(words.hint))
 		}
 		return withHint(fmt.Errorf("%s refuses: %w", site, err), "the log of the peer may say more")
+	}
+	if errors.Is(err, mnet.ErrNotOpened) { // it seals its answers for a key that was ours
+		return withHint(fmt.Errorf("%s has another certificate of %s than the current one: %w", site, us, err),
+			named.Replace(faultWords[mnet.FaultBadSignature].hint))
+	}
+	if _, held := errors.AsType[*mnet.HeldKeyError](err); held || errors.Is(err, mnet.ErrBadSignature) {
+		return withHint(err, named.Replace(faultWords[mnet.FaultNewKey].hint))
 	}
 	if moved, ok := errors.AsType[*mnet.MovedError](err); ok {
 		const exactly = "MNet knows a site by exactly the $CFG->wwwroot of its config.php"

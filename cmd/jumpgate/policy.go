@@ -40,10 +40,13 @@ type policy struct {
 	Rates         policyRates  `json:"rates"`
 	Redirects     redirectsDoc `json:"redirects"`
 	// Of jumps that a foreign page may have begun, and of links.
-	UnsignedJumps string       `json:"unsigned_jumps"`
-	MaxLinkDays   int          `json:"max_link_days"`
-	Peers         []policyPeer `json:"peers"`
-	Rules         []policyRule `json:"rules"`
+	UnsignedJumps string `json:"unsigned_jumps"`
+	// Of learners of others who come here.
+	Landing     string       `json:"landing"`            // moodle or header
+	Accounts    string       `json:"accounts,omitempty"` // with header: what theirs are called
+	MaxLinkDays int          `json:"max_link_days"`
+	Peers       []policyPeer `json:"peers"`
+	Rules       []policyRule `json:"rules"`
 }
 
 // policyRates are how often learners may jump; peers have theirs.
@@ -76,7 +79,9 @@ type policyPeer struct {
 	Access      accessDoc `json:"access"`
 	Signed      bool      `json:"require_signed"`
 	Export      []string  `json:"export"`
-	Fingerprint string    `json:"fingerprint"` // empty: the first one that is fetched over TLS is kept
+	AutoAdd     string    `json:"auto_add_remote_users,omitempty"` // of sites with landing header alone
+	Import      []string  `json:"import,omitempty"`                // likewise
+	Fingerprint string    `json:"fingerprint"`                     // empty: the first one that is fetched over TLS is kept
 }
 
 // accessDoc has nil for a list that is not there: everybody, or nobody.
@@ -137,8 +142,15 @@ func policyOf(s *config.Site, limits config.Limits) policy {
 	if s.MNet.Off {
 		p.MNet = "off"
 	}
+	if p.Landing = s.Landing.By; p.Landing == config.LandingHeader {
+		p.Accounts = s.Landing.Names.String()
+	}
 	for _, peer := range s.Peers.Peers() {
-		p.Peers = append(p.Peers, policyPeerOf(peer, limits.JumpsPerPeer))
+		d := policyPeerOf(peer, limits.JumpsPerPeer)
+		if s.Landing.By == config.LandingHeader {
+			d.taken(peer)
+		}
+		p.Peers = append(p.Peers, d)
 	}
 	slices.SortFunc(p.Peers, func(a, b policyPeer) int { return strings.Compare(a.Wwwroot, b.Wwwroot) })
 	for _, m := range gateway.Rules() {
@@ -173,6 +185,16 @@ func policyPeerOf(p *gateway.Peer, rate gateway.Rate) policyPeer {
 		d.Fingerprint = p.Fingerprint.String()
 	}
 	return d
+}
+
+// taken adds what becomes of a peer's learners who come here.
+func (d *policyPeer) taken(p *gateway.Peer) {
+	d.AutoAdd, d.Import = string(cmp.Or(p.AutoAdd, gateway.AutoAddCreate)), []string{}
+	for _, field := range gateway.ImportFields {
+		if p.Imports(field) {
+			d.Import = append(d.Import, field)
+		}
+	}
 }
 
 func sortedNames(names []gateway.Wwwroot) []string {
@@ -216,6 +238,10 @@ func (p policy) write(out io.Writer) {
 	row("  allow", words(p.Redirects.Allow, "nothing"))
 	row("unsigned_jumps", p.UnsignedJumps)
 	row("max_link_life", strconv.Itoa(p.MaxLinkDays)+"d")
+	row("landing", p.Landing)
+	if p.Accounts != "" {
+		row("  accounts", p.Accounts)
+	}
 	for _, peer := range p.Peers {
 		fmt.Fprintln(out)
 		row("peer", peer.Wwwroot)
@@ -260,6 +286,10 @@ func (d policyPeer) write(row func(name, text string)) {
 	row("  access", d.Access.String())
 	row("  signed", signed)
 	row("  export", words(d.Export, "nothing"))
+	if d.AutoAdd != "" {
+		row("  import", words(d.Import, "nothing"))
+		row("  no account", d.AutoAdd)
+	}
 	row("  fingerprint", cmp.Or(d.Fingerprint, "of the first certificate that is fetched over TLS"))
 }
 

@@ -104,13 +104,8 @@ func TestABrowserStaysWhereRedirectsAreEnforced(t *testing.T) {
 		return text
 	}
 	site := misled(t, "enforce", fields)
-	stopped := 0
-	for n := range fields {
-		switch text := heading(site, n); text {
-		case "We stopped this redirect":
-			stopped++
-		case "A page of the Moodle": // "http:host" and "http:/host" are paths of it
-		default:
+	for n := range fields { // also "http:host", which is a path to this browser and not to all
+		if text := heading(site, n); text != "We stopped this redirect" {
 			t.Errorf("%q shows %q", fields[n], text)
 		}
 	}
@@ -118,9 +113,6 @@ func TestABrowserStaysWhereRedirectsAreEnforced(t *testing.T) {
 	case n := <-caught:
 		t.Errorf("the browser was led into the trap by field %s", n)
 	default:
-	}
-	if stopped != len(fields)-2 {
-		t.Errorf("%d of %d redirects were stopped", stopped, len(fields))
 	}
 
 	// Without that, the same fields are a trap.

@@ -44,7 +44,7 @@ func siteDir(c *config.Config, s *config.Site) string {
 }
 
 // secrets returns the keys that seal the ids of Moodle sessions.
-func secrets(keys *mnet.Keyring) idp.Secrets {
+func secrets(keys *mnet.Keyring) gateway.Secrets {
 	return func() [][32]byte { return keys.Secrets("moodle session") }
 }
 

@@ -277,6 +277,10 @@ sites:
 
 func TestARefusalIsExplained(t *testing.T) {
 	peer, us := wwwroot(t, "https://forum.test"), wwwroot(t, "https://home.test")
+	theirs, err := mnet.NewKey(peer, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		err        error
 		says, hint string
@@ -288,6 +292,9 @@ func TestARefusalIsExplained(t *testing.T) {
 		{&mnet.Fault{Code: 709}, "no certificate of https://home.test", "saves the current key"},
 		{&mnet.Fault{Code: 7023}, "cannot open our messages", "jumpgate peer refresh https://forum.test"},
 		{&mnet.Fault{Code: 7025}, "has a new key", "jumpgate peer refresh https://forum.test"},
+		{mnet.ErrNotOpened, "https://forum.test has another certificate of https://home.test than the current one", "opens https://home.test under Site administration > Networking > Manage peers and saves the current key"},
+		{mnet.ErrBadSignature, mnet.ErrBadSignature.Error(), "jumpgate peer refresh https://forum.test"},
+		{&mnet.HeldKeyError{Peer: &gateway.Peer{Wwwroot: peer}, Certificate: theirs.Certificate()}, "does not vouch for", "jumpgate peer refresh https://forum.test"},
 		{&mnet.Fault{Code: 1, String: "\x1b[1mred"}, `fault 1: "\x1b[1mred"`, "log"},
 		{&mnet.MovedError{Site: peer}, "leads to another address", "$CFG->wwwroot"},
 		{&tls.CertificateVerificationError{Err: errors.New("valid for \x1b[1m")}, "is not valid: valid for ?[1m", "browsers"},

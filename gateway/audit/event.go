@@ -23,7 +23,7 @@ type Kind string
 // What happens at a site.
 const (
 	KindDecision   Kind = "decision"   // of a jump; with the token, if one was made
-	KindProbe      Kind = "probe"      // the decision of a jump that was made to lead somebody away from the peers
+	KindProbe      Kind = "probe"      // the decision of a jump or landing that was made to lead somebody away from the peers
 	KindRedemption Kind = "redemption" // of a token, by a peer
 	KindLanding    Kind = "landing"    // at our own Moodle, from a peer
 	KindRedirect   Kind = "redirect"   // of our own Moodle, to somewhere that was not allowed; Count more before it have no line

@@ -68,23 +68,23 @@ func (o object) userList(key, fileKey string) *gateway.UserList {
 	return list
 }
 
-// export reads which fields of a user a peer learns; nil for all, Moodle's
-// default, with or without the field.
-func (o object) export() []string {
-	if !o.has("export") {
+// profile reads which of the known fields of a user travel to a peer, or are
+// taken from it; nil for all, Moodle's default, with or without the field.
+func (o object) profile(key string, known []string) []string {
+	if !o.has(key) {
 		return nil
 	}
 	all := []string{}
-	for _, item := range o.list("export") {
+	for _, item := range o.list(key) {
 		text, ok := o.plain(item, "a field")
-		if ok && !slices.Contains(gateway.ProfileFields, text) {
-			o.errorf(item.at, "write some of: "+strings.Join(gateway.ProfileFields, ", ")+"; username, first and last name and mail address always travel",
+		if ok && !slices.Contains(known, text) {
+			o.errorf(item.at, "write some of: "+strings.Join(known, ", ")+"; username, first and last name and mail address always travel",
 				"unknown field %q of a user", text)
 		} else if ok && !slices.Contains(all, text) {
 			all = append(all, text)
 		}
 	}
-	if len(all) == len(gateway.ProfileFields) {
+	if len(all) == len(known) {
 		return nil
 	}
 	return all

@@ -142,6 +142,9 @@ type Site struct {
 	// Redirects says where else the Moodle may send browsers.
 	Redirects Redirects
 
+	// Landing says how learners of peers are logged in.
+	Landing Landing
+
 	// Roam says which local users may jump; each peer has a say too.
 	Roam gateway.Access
 

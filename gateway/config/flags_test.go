@@ -50,6 +50,7 @@ func TestFlagsAreEnoughForOneSite(t *testing.T) {
 				SessionTimeout: 8 * time.Hour,
 			},
 			MNet:     MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Landing:  Landing{By: "moodle"},
 			Unsigned: "allow", MaxLinkLife: 90 * 24 * time.Hour,
 			Peers: peers,
 		}},

@@ -63,7 +63,7 @@ var compare = cmp.Options{
 		return homes
 	}),
 	cmpopts.IgnoreUnexported(Site{}),
-	cmp.AllowUnexported(gateway.Usernames{}),
+	cmp.AllowUnexported(gateway.Usernames{}, gateway.AccountNames{}),
 	cmpopts.IgnoreTypes(tls.Certificate{}, &tls.Config{}),
 }
 
@@ -88,6 +88,7 @@ func TestWhatAFileLeavesOutHasADefault(t *testing.T) {
 				SessionTimeout: 8 * time.Hour,
 			},
 			MNet:        MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Landing:     Landing{By: "moodle"},
 			Unsigned:    "allow",
 			MaxLinkLife: 90 * 24 * time.Hour,
 			Peers:       &gateway.Allowlist{},
@@ -279,6 +280,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 			Aliases:   []gateway.Wwwroot{wwwroot(t, "http://idp.example.org/moodle"), wwwroot(t, "https://old-idp.example.org")},
 			KeyFile:   in("tls.key"),
 			MNet:      MNet{Off: true, TimestampWindow: 90 * time.Second, RotateKey: true, RegisterAll: true},
+			Landing:   Landing{By: "moodle"},
 			Redirects: Redirects{Enforce: true, Allow: []gateway.Destination{destination("https://login.example.org/realms/College"), destination("moodlemobile:")}},
 			Roam:      gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
 			Unsigned:  "confirm", MaxLinkLife: 30 * 24 * time.Hour,
@@ -303,6 +305,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 				Token:          "web-service-token", TokenEnv: "JUMPGATE_TEST_TOKEN",
 			},
 			MNet:     MNet{TimestampWindow: 5 * time.Minute, RotateKey: true},
+			Landing:  Landing{By: "moodle"},
 			Unsigned: "allow", MaxLinkLife: 90 * 24 * time.Hour,
 			Peers: second,
 		}},
@@ -365,6 +368,17 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 			}},
 		{"Moodle's second factor at a provider", minimal + "    identity: {source: oidc, client_id: a, issuer: 'https://login.example.org', mfa: true}\n" + peers,
 			[]string{`jumpgate.yaml:5:86: "mfa" is about Moodle's own logins: with the identity source oidc the provider asks for second factors`}},
+		{"an account that nobody looks up", minimal + "    landing: {by: moodle, name: plain, token_env: PATH}\n    peers: [{wwwroot: 'https://sp.example.org', auto_add_remote_users: ask, import: []}]\n",
+			[]string{
+				`jumpgate.yaml:5:33: "name" does nothing with landing: moodle: Moodle itself logs learners in`,
+				`jumpgate.yaml:5:51: "token_env" does nothing with landing: moodle: Moodle itself logs learners in`,
+				`jumpgate.yaml:6:72: "auto_add_remote_users" does nothing with landing: moodle: Moodle itself decides`,
+				`jumpgate.yaml:6:85: "import" does nothing with landing: moodle: Moodle itself decides`,
+			}},
+		{"a second factor that pages do not tell", minimal + "    identity: {mfa: true}\n    landing: {by: header}\n    peers: [{wwwroot: 'https://sp.example.org', subscribe: [sso_idp]}]\n",
+			[]string{"jumpgate.yaml:6:14: landing: header with mfa needs the identity source moodle-redis: Moodle's pages do not say whose a session is that waits for a factor"}},
+		{"a landing without a home", minimal + "    landing: header\n" + peers,
+			[]string{"jumpgate.yaml:5:14: landing: header lets nobody land: no peer has subscribe: [sso_idp]"}},
 		{"a token for nothing", "redis: redis://a" + minimal + "    identity: {mfa: false, token_file: password}\n" + peers,
 			[]string{`jumpgate.yaml:5:40: "token_file" does nothing with the identity source moodle-redis`}},
 	} {

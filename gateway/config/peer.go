@@ -96,9 +96,11 @@ func (p *peerReader) peer(v *value) {
 		Expires:     o.lastDay("expires"),
 		Publish:     o.services("publish", gateway.ServiceSSOIDP),
 		Subscribe:   o.services("subscribe", gateway.ServiceSSOSP),
-		Export:      o.export(),
+		Export:      o.profile("export", gateway.ProfileFields),
 		Roam:        o.access("roam"),
 		Access:      o.access("access"),
+		AutoAdd:     o.autoAdd(p.site.Landing),
+		Import:      o.profile("import", gateway.ImportFields),
 
 		RequireSigned: o.flag("require_signed"),
 	}

@@ -93,6 +93,7 @@ type siteDoc struct {
 	Key             string       `yaml:"key,omitempty"`
 	MNet            mnetDoc      `yaml:"mnet"`
 	Redirects       redirectsDoc `yaml:"redirects"`
+	Landing         landingDoc   `yaml:"landing"`
 	Roam            *accessDoc   `yaml:"roam,omitempty"`
 	UnsignedJumps   string       `yaml:"unsigned_jumps"`
 	MaxLinkLife     string       `yaml:"max_link_life"`
@@ -157,6 +158,8 @@ type peerDoc struct {
 	Export        *[]string  `yaml:"export,omitempty"`
 	Roam          *accessDoc `yaml:"roam,omitempty"`
 	Access        *accessDoc `yaml:"access,omitempty"`
+	AutoAdd       string     `yaml:"auto_add_remote_users,omitempty"`
+	Import        *[]string  `yaml:"import,omitempty"`
 	RequireSigned bool       `yaml:"require_signed,omitempty"`
 	InsecureHTTP  bool       `yaml:"insecure_http,omitempty"`
 }
@@ -238,6 +241,7 @@ func (s *Site) doc(c *Config) siteDoc {
 		Key:             s.KeyFile,
 		MNet:            s.MNet.doc(),
 		Redirects:       s.Redirects.doc(),
+		Landing:         s.Landing.doc(),
 		Aliases:         texts(s.Aliases),
 		Roam:            access(s.Roam),
 		UnsignedJumps:   string(s.Unsigned),
@@ -307,11 +311,15 @@ func (s *Site) peerDoc(p *gateway.Peer) peerDoc {
 		Subscribe:     p.Subscribe,
 		Roam:          access(p.Roam),
 		Access:        access(p.Access),
+		AutoAdd:       string(p.AutoAdd),
 		RequireSigned: p.RequireSigned,
 		InsecureHTTP:  p.Wwwroot.Scheme() == "http" && !p.Wwwroot.Loopback(),
 	}
 	if p.Export != nil {
 		d.Export = &p.Export
+	}
+	if p.Import != nil {
+		d.Import = &p.Import
 	}
 	if p.Rate != nil {
 		d.Rate = p.Rate.String()

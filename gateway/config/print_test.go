@@ -49,7 +49,11 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 		"a relay of mails":           minimal + "    mail: {relay: {next: 'smtps://[2001:db8::1]'}}\n",
 		"homes of mail addresses":    minimal + "    peers: [{wwwroot: 'https://a.example'}, {wwwroot: 'https://b.example'}]\n    mail: {homes: [{home: 'https://b.example', addresses: [c.example, '*.c.example']}, {home: 'https://a.example', addresses: [x@c.example]}, {home: 'https://b.example', addresses: [bücher.example, 'o''brien+x@d.example']}]}\n",
 		"redirects":                  minimal + "    redirects: {mode: enforce, allow: ['HTTPS://login.example.org:443/', 'https://*.example.org/x/', 'http://[2001:db8::1]:8080', 'moodlemobile:']}\n",
-		"usernames like others":      minimal + "    roam: {allow: ['*x', 'true', 'null', '~', '1e3', '#a', 'a:b', '-x', é, '\"b*', '[a', '0x1'], deny: []}\n",
+		"landings by header":         minimal + "    landing: header\n",
+		"all of landings": minimal + "    landing: {by: header, name: '{username}.{idp host}.mnet', token_file: password}\n" +
+			"    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: ask, import: [lang]}, {wwwroot: 'https://b.example', subscribe: [sso_idp], auto_add_remote_users: existing, import: []}, {wwwroot: 'https://c.example', auto_add_remote_users: create, import: [lang, country, city]}]\n",
+		"landings of one home":  minimal + "    landing: {by: header, name: plain, token_env: JUMPGATE_TEST_TOKEN}\n    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp]}, {wwwroot: 'https://a.example/b'}]\n",
+		"usernames like others": minimal + "    roam: {allow: ['*x', 'true', 'null', '~', '1e3', '#a', 'a:b', '-x', é, '\"b*', '[a', '0x1'], deny: []}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := load(t, file)

@@ -23,6 +23,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	}
 	s.MNet = o.mnet(s.PeersDir)
 	s.Redirects = o.redirects()
+	s.Landing = o.landing(s.Issuer)
 	c.Sites = append(c.Sites, s)
 	if v.kind != mapping {
 		return
@@ -55,6 +56,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	}
 	s.Unsigned, s.MaxLinkLife = o.unsigned(s.Issuer), o.days("max_link_life", DefaultMaxLinkLife)
 	r.peers(o, s)
+	s.checkLanding(o)
 	s.Mail = o.mail(c, s)
 	if s.MNet.Off && s.Peers != nil {
 		s.Peers = s.Peers.Closed()

@@ -235,7 +235,7 @@ func (c *Client) do(ctx context.Context, method, url string, doc []byte, limit i
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, gateway.Unquoted(err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -243,7 +243,7 @@ func (c *Client) do(ctx context.Context, method, url string, doc []byte, limit i
 	}
 	body, err := readAll(response.Body, limit)
 	if err != nil {
-		return nil, fmt.Errorf("answer of %s: %w", url, err)
+		return nil, fmt.Errorf("answer of %s: %w", url, gateway.Unquoted(err))
 	}
 	return body, nil
 }

@@ -209,6 +209,36 @@ func TestAClientFollowsNoRedirectAndTakesNoErrorPage(t *testing.T) {
 	}
 }
 
+func TestAnErrorQuotesNothingOfABrokenAnswer(t *testing.T) {
+	r, c := newRemote(t), newClient(t)
+	for _, answer := range []string{
+		"HTTP/1.1 200 OK\r\nSet-Cookie: MoodleSession=secret\x01\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Key: secret\x01\r\n\r\n",
+		"HTTP/1.1 302 Found\r\nLocation: http://[secret\r\n\r\n",
+	} {
+		r.answer = func(w http.ResponseWriter, request *http.Request) {
+			io.Copy(io.Discard, request.Body)
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			io.WriteString(conn, answer)
+		}
+		_, call := c.Call(t.Context(), r.peer, r.key.Certificate(), "a/b")
+		_, fetch := c.FetchCertificate(t.Context(), r.peer)
+		for _, err := range []error{call, fetch} {
+			if err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), r.peer.Wwwroot.String()) {
+				t.Errorf("%q: %v", answer, err)
+			}
+		}
+		if _, err := c.Title(t.Context(), r.peer.Wwwroot); err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", answer, err)
+		}
+	}
+}
+
 func TestACallEndsWithItsContext(t *testing.T) {
 	r, c := newRemote(t), newClient(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -61,7 +61,7 @@ func (c *Client) Title(ctx context.Context, site gateway.Wwwroot) (string, error
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return "", err
+		return "", gateway.Unquoted(err)
 	}
 	defer response.Body.Close()
 	return titleOf(io.LimitReader(response.Body, maxPage)), nil

@@ -71,12 +71,12 @@ var errAnswerTooLarge = errors.New("moodle's answer is too large")
 func (b *Behind) do(req *http.Request, limit int64) (*http.Response, []byte, error) {
 	res, err := b.o.Transport.RoundTrip(req)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, gateway.Unquoted(err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err == nil && int64(len(body)) > limit {
 		err = errAnswerTooLarge
 	}
-	return res, body, err
+	return res, body, gateway.Unquoted(err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -59,7 +60,7 @@ func (r *RedisSessions) Identity(ctx context.Context, b Browser) (gateway.Identi
 	}
 	fields, text, err := r.fetch(ctx, b.Session)
 	if err != nil {
-		return gateway.Identity{}, fmt.Errorf("read moodle session from redis: %w", err)
+		return gateway.Identity{}, fmt.Errorf("read moodle session from redis: %w", withoutKeys(err))
 	}
 	s, err := Session{}, error(nil)
 	switch {
@@ -102,6 +103,16 @@ func (r *RedisSessions) fetch(ctx context.Context, sid string) (sessionHash, str
 		return hash, "", nil
 	}
 	return hash, text, err
+}
+
+// withoutKeys returns an error of Redis without the beginning of the command's
+// arguments, which Redis quotes if it does not have the command: a key of Moodle's
+// holds a session id.
+func withoutKeys(err error) error {
+	if said, _, quotes := strings.Cut(err.Error(), ", with args beginning with:"); quotes {
+		return errors.New(said)
+	}
+	return err
 }
 
 func readHash(cmd *redis.SliceCmd) (h sessionHash, err error) {

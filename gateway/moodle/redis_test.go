@@ -287,6 +287,24 @@ func TestRedisSessionsReportsWhatItCannotRead(t *testing.T) {
 	})
 }
 
+// A Redis that lacks a command quotes what it was asked for.
+func TestRedisSessionsTellsNoSessionOfWhatRedisRefuses(t *testing.T) {
+	server := miniredis.RunT(t)
+	server.SetError("ERR unknown command 'hmget', with args beginning with: 'p_session_" + testSID + "' 'userid' 'state' ")
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1})
+	defer client.Close()
+	source := sessions(client, "p_", testNow)
+	for range 2 { // for both layouts, and for hashes alone
+		_, identity := source.Identity(t.Context(), Browser{Session: testSID})
+		for what, err := range map[string]error{"identity": identity, "touch": source.Touch(t.Context(), []Owned{{Session: testSID, UserID: 3}})} {
+			if err == nil || strings.Contains(err.Error(), testSID) || !strings.Contains(err.Error(), "unknown command 'hmget'") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		source.hashesOnly.Store(true)
+	}
+}
+
 func TestRedisSessionsCostsOneRoundTrip(t *testing.T) {
 	onEveryRedis(t, func(t *testing.T, client *redis.Client) {
 		moodleHash(t, client, nil)

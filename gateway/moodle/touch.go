@@ -49,7 +49,7 @@ func (r *RedisSessions) Touch(ctx context.Context, sessions []Owned) error {
 			err = fmt.Errorf("%w (touch_sessions needs more rights than reading does)", err)
 		}
 		if err != nil {
-			return fmt.Errorf("touch moodle sessions in redis: %w", err)
+			return fmt.Errorf("touch moodle sessions in redis: %w", withoutKeys(err))
 		}
 	}
 	return nil

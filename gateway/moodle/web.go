@@ -2,6 +2,7 @@ package moodle
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -37,6 +38,13 @@ type WebOptions struct {
 	Token func() string
 
 	MFA bool // the site uses tool_mfa
+
+	// Incomplete says that a login which lacks something is PasswordDue, and not
+	// nobody's, whatever it lacks; and that a login page which leads elsewhere
+	// answers nothing. Then the page is asked that would log out, which ends the
+	// session of who is not logged in: it is for those who are about to have a
+	// new one.
+	Incomplete bool
 
 	Cache    Cache           // optional
 	CacheTTL time.Duration   // at most a minute, which is the default
@@ -106,6 +114,11 @@ func (w *Web) ask(ctx context.Context, b Browser) (gateway.Identity, error) {
 	defer cancel()
 
 	p, err := w.loginPage(ctx, b)
+	if err == nil && w.o.Incomplete && p.elsewhere && !p.mfaPending {
+		if p, err = w.page(ctx, b, PageLogout, ""); err == nil && p.elsewhere {
+			err = errors.New("it leads elsewhere, and so does the page that logs out")
+		}
+	}
 	if err != nil {
 		return gateway.Identity{}, fmt.Errorf("login page: %w", err)
 	}
@@ -114,7 +127,7 @@ func (w *Web) ask(ctx context.Context, b Browser) (gateway.Identity, error) {
 	}
 	if p.userID == 0 { // the page does not say
 		if p.userID, err = w.sessionOwner(ctx, b, p.sesskey); err != nil || p.userID == 0 {
-			return gateway.Identity{}, err
+			return w.incomplete(p, err)
 		}
 	}
 	if p.loginAs || guest(p.userID, "") { // that will do: neither may jump
@@ -123,7 +136,24 @@ func (w *Web) ask(ctx context.Context, b Browser) (gateway.Identity, error) {
 	if token := w.token(); token != "" && !w.o.MFA {
 		return w.recordByToken(ctx, token, p.userID)
 	}
-	return w.recordBySession(ctx, b, p)
+	id, err := w.recordBySession(ctx, b, p)
+	if err != nil {
+		return w.incomplete(p, err)
+	}
+	return id, nil
+}
+
+// incomplete returns whose a session is that Moodle refuses to answer because
+// its login lacks something, and any other error.
+func (w *Web) incomplete(p page, err error) (gateway.Identity, error) {
+	refused, ok := errors.AsType[*wsException](err)
+	switch {
+	case !ok || !refused.loginIncomplete():
+		return gateway.Identity{}, err
+	case w.o.Incomplete:
+		return gateway.Identity{User: gateway.User{ID: p.userID}, PasswordDue: true}, nil
+	}
+	return gateway.Identity{}, nil
 }
 
 func (w *Web) token() string {
@@ -185,9 +215,9 @@ func (w *Web) actFor(req *http.Request, b Browser) {
 func (w *Web) do(req *http.Request) (int, http.Header, []byte, error) {
 	resp, err := w.o.Transport.RoundTrip(req) // an http.Client's errors quote the URL, and that the sesskey
 	if err != nil {
-		return 0, nil, nil, err
+		return 0, nil, nil, gateway.Unquoted(err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return resp.StatusCode, resp.Header, body, err
+	return resp.StatusCode, resp.Header, body, gateway.Unquoted(err)
 }

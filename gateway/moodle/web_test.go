@@ -98,6 +98,49 @@ func TestWebSaysWhoseASessionIs(t *testing.T) {
 	}
 }
 
+// For who must not be replaced, a login that lacks something is somebody's, and
+// a login page that leads elsewhere says nothing.
+func TestWebSaysThatALoginIsIncomplete(t *testing.T) {
+	const sso = "https://sso.example/login"
+	half := func(id int64) gateway.Identity {
+		return gateway.Identity{User: gateway.User{ID: id}, PasswordDue: true}
+	}
+	for name, tt := range map[string]struct {
+		moodle   *standIn
+		session  string
+		want     gateway.Identity
+		requests int
+	}{
+		"a password change is due":          {&standIn{userID: 3, refuse: "forcepasswordchangenotice"}, testSID, half(3), 2},
+		"a site policy is not agreed to":    {&standIn{userID: 3, refuse: "sitepolicynotagreed"}, testSID, half(3), 2},
+		"the same, on 4.1":                  {&standIn{userID: 3, before45: true, refuse: "usernotfullysetup"}, testSID, half(0), 2},
+		"the session ends in between":       {&standIn{userID: 3, refuse: "servicerequireslogin"}, testSID, gateway.Identity{}, 2},
+		"nobody":                            {&standIn{}, testSID, gateway.Identity{}, 1},
+		"a login page elsewhere":            {&standIn{userID: 3, redirect: sso}, testSID, gateway.Identity{User: lena}, 3},
+		"a login page elsewhere for nobody": {&standIn{redirect: sso}, testSID, gateway.Identity{}, 2},
+		"for a session that is over":        {&standIn{userID: 3, redirect: sso}, "overoveroveroveroveroverov", gateway.Identity{}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := testBrowser
+			b.Session = tt.session
+			got, err := web(t, tt.moodle, func(o *WebOptions) { o.Incomplete = true }).Identity(t.Context(), b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			if len(tt.moodle.requests) != tt.requests {
+				t.Errorf("%d requests, want %d", len(tt.moodle.requests), tt.requests)
+			}
+		})
+	}
+	both := &standIn{userID: 3, redirect: sso, away: true}
+	if got, err := web(t, both, func(o *WebOptions) { o.Incomplete = true }).Identity(t.Context(), testBrowser); err == nil {
+		t.Errorf("all pages lead elsewhere: %+v", got)
+	}
+}
+
 func TestWebAsksAsTheBrowserWithNothingElse(t *testing.T) {
 	s := &standIn{userID: 3, before45: true}
 	if _, err := web(t, s, withToken).Identity(t.Context(), testBrowser); err != nil {

@@ -92,14 +92,22 @@ func (e *wsException) Error() string {
 	return fmt.Sprintf("%s answered %.60q%s", e.Function, e.ErrorCode, hint)
 }
 
-// loginIncomplete reports whether Moodle refused because the session ended
-// or because its login still needs something (source: require_login in
-// lib/moodlelib.php, require_auth in admin/tool/mfa/classes/manager.php).
+// loginIncomplete reports whether Moodle refused because the session's login
+// still needs something (source: require_login in lib/moodlelib.php,
+// require_auth in admin/tool/mfa/classes/manager.php).
 func (e *wsException) loginIncomplete() bool {
 	switch e.ErrorCode {
-	case "servicerequireslogin", "requireloginerror", "invalidsesskey", "sessiontimedout",
-		"forcepasswordchangenotice", "nopasswordchangeforced", "usernotfullysetup",
+	case "forcepasswordchangenotice", "nopasswordchangeforced", "usernotfullysetup",
 		"sitepolicynotagreed", "redirecterrordetected":
+		return true
+	}
+	return false
+}
+
+// sessionOver reports whether Moodle refused because the session ended.
+func (e *wsException) sessionOver() bool {
+	switch e.ErrorCode {
+	case "servicerequireslogin", "requireloginerror", "invalidsesskey", "sessiontimedout":
 		return true
 	}
 	return false
@@ -107,16 +115,25 @@ func (e *wsException) loginIncomplete() bool {
 
 // recordByToken asks for the user's record by REST.
 func (w *Web) recordByToken(ctx context.Context, token string, userID int64) (gateway.Identity, error) {
+	users, err := w.usersByToken(ctx, token, "id", strconv.FormatInt(userID, 10))
+	if err != nil {
+		return gateway.Identity{}, err
+	}
+	return identityOf(userID, users)
+}
+
+// usersByToken asks by REST for the users with a value in a field.
+func (w *Web) usersByToken(ctx context.Context, token, field, value string) ([]userRecord, error) {
 	form := url.Values{
 		"wstoken":            {token},
 		"wsfunction":         {wsUsersByField},
 		"moodlewsrestformat": {"json"},
-		"field":              {"id"},
-		"values[0]":          {strconv.FormatInt(userID, 10)},
+		"field":              {field},
+		"values[0]":          {value},
 	}
 	req, err := w.request(ctx, http.MethodPost, pageREST, []byte(form.Encode()))
 	if err != nil {
-		return gateway.Identity{}, err
+		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	status, _, body, err := w.do(req)
@@ -124,22 +141,27 @@ func (w *Web) recordByToken(ctx context.Context, token string, userID int64) (ga
 		err = fmt.Errorf("status %d", status)
 	}
 	if err != nil {
-		return gateway.Identity{}, fmt.Errorf("%s: %w", wsUsersByField, err)
+		return nil, fmt.Errorf("%s: %w", wsUsersByField, err)
 	}
 	var refused struct{ Exception, ErrorCode string }
 	if json.Unmarshal(body, &refused) == nil && refused.Exception != "" {
-		return gateway.Identity{}, &wsException{wsUsersByField, refused.ErrorCode}
+		return nil, &wsException{wsUsersByField, refused.ErrorCode}
 	}
-	return identityOf(userID, body)
+	return usersOf(body)
+}
+
+// usersOf reads an answer of core_user_get_users_by_field.
+func usersOf(answer []byte) ([]userRecord, error) {
+	var users []userRecord
+	if err := json.Unmarshal(answer, &users); err != nil {
+		return nil, fmt.Errorf("%s: its answer is not a list of users", wsUsersByField)
+	}
+	return users, nil
 }
 
 // identityOf picks the user from an answer of core_user_get_users_by_field.
 // Accounts of several hosts may share a name, never an id.
-func identityOf(userID int64, answer []byte) (gateway.Identity, error) {
-	var users []userRecord
-	if err := json.Unmarshal(answer, &users); err != nil {
-		return gateway.Identity{}, fmt.Errorf("%s: its answer is not a list of users", wsUsersByField)
-	}
+func identityOf(userID int64, users []userRecord) (gateway.Identity, error) {
 	for _, u := range users {
 		if u.ID == userID {
 			if u.Username == "" || u.Auth == "" {
@@ -155,7 +177,7 @@ func identityOf(userID int64, answer []byte) (gateway.Identity, error) {
 // whom it belongs: 0 for nobody and for guests.
 func (w *Web) sessionOwner(ctx context.Context, b Browser, sesskey string) (int64, error) {
 	data, err := w.ajax(ctx, b, sesskey, ajaxCall{Method: wsTimeRemaining, Args: struct{}{}})
-	if refused, ok := errors.AsType[*wsException](err); ok && refused.loginIncomplete() {
+	if refused, ok := errors.AsType[*wsException](err); ok && refused.sessionOver() {
 		return 0, nil
 	}
 	if err != nil {
@@ -173,7 +195,7 @@ func (w *Web) recordBySession(ctx context.Context, b Browser, p page) (gateway.I
 			"field":  "id",
 			"values": []string{strconv.FormatInt(p.userID, 10)},
 		}})
-	if refused, ok := errors.AsType[*wsException](err); ok && refused.loginIncomplete() {
+	if refused, ok := errors.AsType[*wsException](err); ok && refused.sessionOver() {
 		return gateway.Identity{}, nil
 	}
 	if err != nil {
@@ -186,7 +208,11 @@ func (w *Web) recordBySession(ctx context.Context, b Browser, p page) (gateway.I
 	if owner == 0 { // the session ended in between
 		return gateway.Identity{}, nil
 	}
-	id, err := identityOf(p.userID, data[1])
+	users, err := usersOf(data[1])
+	if err != nil {
+		return gateway.Identity{}, err
+	}
+	id, err := identityOf(p.userID, users)
 	id.LoginAs = owner != p.userID
 	return id, err
 }

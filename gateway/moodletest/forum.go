@@ -20,6 +20,13 @@ type ForumOptions struct {
 	Discussions  []Discussion
 	Courses      []Course // that peers may enrol their people in
 
+	// Token, if it is not empty, is one that web services answer to.
+	Token string
+
+	// Shibboleth has the plugin auth_shibboleth log people in by Jumpgate's
+	// headers. Such a forum may be without Key, which is a Moodle without MNet.
+	Shibboleth bool
+
 	// Homes are the identity providers. The certificate of one that has none
 	// pinned is fetched from {wwwroot}/mnet/publickey.php on first use.
 	Key   *mnet.Key
@@ -61,8 +68,8 @@ type Forum struct {
 
 // NewForum returns a forum Moodle, ready to serve.
 func NewForum(o ForumOptions) (*Forum, error) {
-	if o.Wwwroot.IsZero() || o.Key == nil {
-		return nil, errors.New("a forum needs a wwwroot and a key")
+	if o.Wwwroot.IsZero() || o.Key == nil && !o.Shibboleth {
+		return nil, errors.New("a forum needs a wwwroot, and a key or Shibboleth")
 	}
 	accounts, err := newUsers(o.Wwwroot, o.Users)
 	if err != nil {
@@ -70,18 +77,24 @@ func NewForum(o ForumOptions) (*Forum, error) {
 	}
 	f := &Forum{discussions: o.Discussions, redirects: o.Redirects, site: site{
 		wwwroot: o.Wwwroot, title: o.Title, kind: "forum", suffix: o.CookieSuffix,
-		now: o.Now, client: o.Client, users: accounts,
+		now: o.Now, client: o.Client, users: accounts, shibboleth: o.Shibboleth,
 	}}
 	if f.title == "" {
 		f.title = o.Wwwroot.Hostname()
 	}
 	f.init(o.Sessions)
-	if f.mnet, err = newMNetSite(&f.site, o.Key, o.Homes); err != nil {
-		return nil, err
+	if o.Key != nil {
+		if f.mnet, err = newMNetSite(&f.site, o.Key, o.Homes); err != nil {
+			return nil, err
+		}
+		f.mnet.serveSP()
+		f.enrolments = &enrolments{mnetSite: f.mnet, courses: o.Courses}
+		f.enrolments.serve()
 	}
-	f.mnet.serveSP()
-	f.enrolments = &enrolments{mnetSite: f.mnet, courses: o.Courses}
-	f.enrolments.serve()
+	if o.Shibboleth {
+		f.page("/auth/shibboleth/index.php", (*request).shibbolethPage)
+	}
+	f.webServices(o.Token)
 	f.loginPages()
 	f.ajaxPages()
 	f.pictures()

@@ -52,7 +52,6 @@ type Mail struct {
 type Home struct {
 	site
 	mails atomic.Pointer[[]Mail]
-	token string
 }
 
 // NewHome returns a home Moodle, ready to serve.
@@ -64,7 +63,7 @@ func NewHome(o HomeOptions) (*Home, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Home{token: o.Token, site: site{
+	h := &Home{site: site{
 		wwwroot: o.Wwwroot, title: o.Title, kind: "home", suffix: o.CookieSuffix,
 		now: o.Now, client: o.Client, users: accounts, mfaCode: o.MFACode,
 	}}
@@ -79,9 +78,7 @@ func NewHome(o HomeOptions) (*Home, error) {
 	h.page("/{$}", h.frontPage)
 	h.page("/index.php", h.frontPage)
 	h.page("/my/", h.dashboard)
-	if o.Token != "" {
-		h.mux.HandleFunc("/webservice/rest/server.php", h.restServer)
-	}
+	h.webServices(o.Token)
 	if o.Doors {
 		h.page("/auth/oauth2/login.php", (*request).oauth2Door)
 		h.page("/auth/saml2/sp/saml2-acs.php", (*request).samlDoor)

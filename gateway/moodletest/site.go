@@ -46,6 +46,9 @@ type site struct {
 	mnet    *mnetSite // nil for a site without MNet
 	endpoint
 
+	token      string // of web services
+	shibboleth bool   // auth_shibboleth is enabled and set up
+
 	seed  maphash.Seed
 	locks [64]sync.Mutex // Moodle lets one request at a time have a session
 }

@@ -119,9 +119,16 @@ func (st *site) userFields(u *User) map[string]any {
 	}
 }
 
+// webServices lets them answer to a token, unless that is empty.
+func (st *site) webServices(token string) {
+	if st.token = token; token != "" {
+		st.mux.HandleFunc("/webservice/rest/server.php", st.restServer)
+	}
+}
+
 // restServer is /webservice/rest/server.php in its JSON format. Errors are
 // 200s that hold an exception.
-func (h *Home) restServer(w http.ResponseWriter, r *http.Request) {
+func (st *site) restServer(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
 	exception := func(class, code, message, debug string) map[string]any {
 		e := map[string]any{"exception": class, "errorcode": code, "message": message}
@@ -131,7 +138,7 @@ func (h *Home) restServer(w http.ResponseWriter, r *http.Request) {
 		return e
 	}
 	answer := func() any {
-		if err := r.ParseForm(); err != nil || subtle.ConstantTimeCompare([]byte(r.Form.Get("wstoken")), []byte(h.token)) != 1 {
+		if err := r.ParseForm(); err != nil || subtle.ConstantTimeCompare([]byte(r.Form.Get("wstoken")), []byte(st.token)) != 1 {
 			return exception(`core\exception\moodle_exception`, "invalidtoken", "Invalid token - token not found", "")
 		}
 		if function := r.Form.Get("wsfunction"); function != "core_user_get_users_by_field" {
@@ -149,8 +156,8 @@ func (h *Home) restServer(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		found := []map[string]any{}
-		for _, u := range h.usersByField(r.Form.Get("field"), values) {
-			found = append(found, h.userFields(&u))
+		for _, u := range st.usersByField(r.Form.Get("field"), values) {
+			found = append(found, st.userFields(&u))
 		}
 		return found
 	}()

@@ -57,9 +57,9 @@ func withoutOurCookies(values []string) []string {
 	return kept
 }
 
-// withoutOurSetCookies removes the Set-Cookie values by which an upstream
+// WithoutOurSetCookies removes the Set-Cookie values by which an upstream
 // would set, or overwrite, a cookie of the gateway.
-func withoutOurSetCookies(values []string) []string {
+func WithoutOurSetCookies(values []string) []string {
 	kept := values[:0]
 	for _, value := range values {
 		if !ourCookie(value) {

@@ -45,7 +45,7 @@ func TestOnlyOurCookiesAreRemoved(t *testing.T) {
 func TestTheUpstreamCannotSetOurCookies(t *testing.T) {
 	in := []string{"a=1", "jumpgate-s=x; Path=/", "  __Host-Jumpgate-s=x", "b=jumpgate-x; Max-Age=0", "jumpgate=1"}
 	want := []string{"a=1", "b=jumpgate-x; Max-Age=0", "jumpgate=1"}
-	if diff := cmp.Diff(want, withoutOurSetCookies(in)); diff != "" {
+	if diff := cmp.Diff(want, WithoutOurSetCookies(in)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -74,7 +74,7 @@ func cleanResponse(h http.Header) {
 		delete(h, name)
 	}
 	if values, ok := h["Set-Cookie"]; ok {
-		if values = withoutOurSetCookies(values); len(values) == 0 {
+		if values = WithoutOurSetCookies(values); len(values) == 0 {
 			delete(h, "Set-Cookie")
 		} else {
 			h["Set-Cookie"] = values

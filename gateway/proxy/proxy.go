@@ -45,7 +45,7 @@ type Options struct {
 	// that is down, 504 for one that is late, 400, 408 or 413 for a request
 	// (mostly its body) that could not be read, 405 for CONNECT and TRACE. Nil answers
 	// with the status in plain text. The error is for the log: it may name
-	// inner addresses.
+	// inner addresses, and quotes nothing of an answer.
 	ErrorPage func(w http.ResponseWriter, r *http.Request, status int, err error)
 	// Last looks at every response that is about to be passed on, after the
 	// Inspect of Serve; nil for nobody.
@@ -156,7 +156,7 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, inspect Inspect) {
 	upgrade := upgradeToken(r)
 	res, err := p.roundTrip(x, r, upgrade)
 	if err != nil {
-		p.fail(w, r, x, err)
+		p.fail(w, r, x, gateway.Unquoted(err))
 		return
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {

@@ -30,6 +30,7 @@ func NewServer(handler http.Handler, log *slog.Logger) *http.Server {
 			PingTimeout:     30 * time.Second,
 		},
 	}
+	s.DisableGeneralOptionsHandler = true // "OPTIONS *" is answered like everything else
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(true)

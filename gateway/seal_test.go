@@ -1,18 +1,22 @@
-package idp
+package gateway_test
 
-import "testing"
+import (
+	"testing"
 
-func TestASealedSessionOpensForItsOwnerAlone(t *testing.T) {
+	"jumpgate/gateway"
+)
+
+func TestASealOpensForItsOwnerAlone(t *testing.T) {
 	old, current := [32]byte{1}, [32]byte{2}
-	under := func(keys ...[32]byte) Secrets { return func() [][32]byte { return keys } }
+	under := func(keys ...[32]byte) gateway.Secrets { return func() [][32]byte { return keys } }
 	const session, ada = "adaadaadaadaadaadaadaadaad", "https://home.test ada"
-	sealed := under(old).seal(session, ada)
-	if again := under(old).seal(session, ada); again == sealed {
+	sealed := under(old).Seal(session, ada)
+	if again := under(old).Seal(session, ada); again == sealed {
 		t.Error("sealed twice it looks the same")
 	}
 	for _, test := range []struct {
 		name    string
-		secrets Secrets
+		secrets gateway.Secrets
 		sealed  string
 		whose   string
 		want    string
@@ -26,7 +30,7 @@ func TestASealedSessionOpensForItsOwnerAlone(t *testing.T) {
 		{"no base64", under(old), "*", ada, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := test.secrets.open(test.sealed, test.whose)
+			got, err := test.secrets.Open(test.sealed, test.whose)
 			if got != test.want || (err == nil) != (test.want != "") {
 				t.Errorf("got %q, %v", got, err)
 			}

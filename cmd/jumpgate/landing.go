@@ -1,0 +1,59 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"time"
+
+	"jumpgate/gateway/config"
+	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/proxy"
+	"jumpgate/gateway/store"
+	"jumpgate/idp"
+	"jumpgate/sp"
+)
+
+// landings returns what watches over who lands at a site. Whose a session is,
+// Moodle's Redis says through source, or else Moodle's own pages: asked more
+// closely than for a jump, and anew each time, since somebody is to be replaced.
+func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy.Trust, source idp.Source) *sp.Landings {
+	if s.Issuer == config.IssuerMoodle || s.Identity.Source != config.MoodleRedis {
+		token := string(cmp.Or(s.Identity.Token, s.Landing.Token))
+		source = moodle.NewWeb(moodle.WebOptions{
+			Upstream: s.Upstream, Site: s.Wwwroot, Cookie: s.Identity.Cookie, Incomplete: true,
+			Token: func() string { return token }, MFA: s.Identity.MFA,
+		})
+	}
+	return &sp.Landings{
+		Site: s.Wwwroot, Names: s.Aliases, Peers: s.Peers, Source: source, Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie),
+		Once: state, Seal: func() [][32]byte { return keys.Secrets("landing") }, Client: trust.Client, Now: time.Now,
+	}
+}
+
+// headerLogins returns what logs learners in who land at a site without MNet, or
+// nil where Moodle does it.
+func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller) *sp.HeaderLogins {
+	if s.Landing.By != config.LandingHeader {
+		return nil
+	}
+	return &sp.HeaderLogins{
+		Names: s.Landing.Names, Moodle: asked, Call: caller.Call,
+		HasAccount: func(ctx context.Context, username string) (bool, error) {
+			return asked.HasAccount(ctx, string(s.Landing.Token), username)
+		},
+		Spend: func(ctx context.Context, addr netip.Addr) error {
+			return state.Spend(ctx, store.PerAddress(addr, c.Limits.JumpsPerAddress))
+		},
+	}
+}
+
+// vouched returns the identity source by which a site vouches for who leaves it:
+// not for those whom it has taken in itself.
+func vouched(s *config.Site, source idp.Source) idp.Source {
+	if source == nil || s.Landing.By != config.LandingHeader {
+		return source
+	}
+	return sp.Visitors{Source: source}
+}

@@ -1,0 +1,126 @@
+package sp
+
+import (
+	"context"
+	"crypto/sha1" // the wire's, protocol page, section 5.3
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"jumpgate/gateway"
+	"jumpgate/gateway/mnet"
+)
+
+const (
+	userAuthorise = "auth/mnet/auth.php/user_authorise"
+	redeemTime    = 10 * time.Second // for a home to answer
+)
+
+// tokenShape is what a Moodle takes for a token: its filter for base64, and
+// twice its column to be safe (protocol page, section 7).
+var tokenShape = regexp.MustCompile(`^[A-Za-z0-9_/+=]{1,80}$`)
+
+// refusal is why somebody does not land.
+type refusal struct {
+	rule  gateway.Rule
+	cause error // for administrators
+}
+
+// redeem asks a home for whom it has made the token of a landing, and returns the
+// account that they have here. A token that was brought before is not asked for:
+// it is the home that burns tokens, and a stock Moodle does not.
+func (l *Landings) redeem(r *http.Request, a Arrival) (gateway.User, *refusal, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), redeemTime)
+	defer cancel()
+	if !tokenShape.MatchString(a.Token) {
+		return gateway.User{}, &refusal{rule: gateway.RuleTokenMalformed}, nil
+	}
+	used, err := l.Once.Replayed(ctx, sha256.Sum256([]byte("jumpgate token\x00"+a.Home.Wwwroot.String()+"\x00"+a.Token)))
+	switch {
+	case err != nil:
+		return gateway.User{}, nil, err
+	case used:
+		return gateway.User{}, &refusal{rule: gateway.RuleTokenUsed}, nil
+	}
+	agent := sha1.Sum([]byte(r.UserAgent()))
+	told, err := l.Header.Call(ctx, a.Home, userAuthorise, a.Token, hex.EncodeToString(agent[:]))
+	if err != nil {
+		rule := gateway.RuleHomeFailed
+		if fault, ok := errors.AsType[*mnet.Fault](err); ok && !fault.Unauthenticated &&
+			(fault.Code == mnet.FaultNoSession || fault.Code == mnet.FaultSessionTimedOut || fault.Code == mnet.FaultUserMismatch) {
+			rule = gateway.RuleTokenRefused
+		}
+		return gateway.User{}, &refusal{rule, err}, nil
+	}
+	user, refused := l.Header.account(a.Home, told)
+	return user, refused, nil
+}
+
+// The sizes of Moodle's columns, in characters.
+const (
+	maxName = 100 // firstname, lastname and email
+	maxCity = 120
+)
+
+var (
+	countryCode = regexp.MustCompile(`^[A-Z]{2}$`)
+	langCode    = regexp.MustCompile(`^[a-z]{2,3}(_[a-z0-9]{1,20}){0,3}$`)
+)
+
+// account reads what a home says about a learner (protocol page, section 6), and
+// returns the account that they have here. Of what is not needed nothing is taken
+// that is not as it should be, or that the configuration does not let in.
+func (h *HeaderLogins) account(home *gateway.Peer, told mnet.Value) (gateway.User, *refusal) {
+	learner, ok := mnet.Map(told)
+	if !ok {
+		return gateway.User{}, &refusal{gateway.RuleHomeFailed, errors.New("the home's answer is no user")}
+	}
+	text := func(field string) string {
+		v, _ := learner.Get(field)
+		if field == "username" {
+			return mnet.Text(v) // with a blank it is another one
+		}
+		return strings.TrimSpace(mnet.Text(v))
+	}
+	for _, field := range []string{"username", "firstname", "lastname", "email"} {
+		switch value := text(field); {
+		case value == "":
+			return gateway.User{}, &refusal{gateway.RuleUserIncomplete, fmt.Errorf("the home does not tell the %s", field)}
+		case !legible(value, maxName):
+			return gateway.User{}, &refusal{gateway.RuleUserMalformed, fmt.Errorf("the %s that the home tells is too long, or not text", field)}
+		}
+	}
+	if email := text("email"); !strings.Contains(email, "@") || strings.ContainsAny(email, "; \t<>,") {
+		return gateway.User{}, &refusal{gateway.RuleUserMalformed, errors.New("the email that the home tells is no address")}
+	}
+	if !home.Access.Allows(text("username")) {
+		return gateway.User{}, &refusal{gateway.RuleUserAccess, fmt.Errorf("user %q of the home", text("username"))}
+	}
+	name, err := h.Names.Of(home.Wwwroot, text("username"))
+	if err != nil {
+		return gateway.User{}, &refusal{gateway.RuleUserUsername, err}
+	}
+	u := gateway.User{Username: name, FirstName: text("firstname"), LastName: text("lastname"), Email: text("email")}
+	if city := text("city"); home.Imports("city") && legible(city, maxCity) {
+		u.City = city
+	}
+	if country := strings.ToUpper(text("country")); home.Imports("country") && countryCode.MatchString(country) {
+		u.Country = country
+	}
+	if lang := strings.TrimSuffix(text("lang"), "_utf8"); home.Imports("lang") && langCode.MatchString(lang) {
+		u.Lang = lang // Moodle 1.x called its languages de_utf8
+	}
+	return u, nil
+}
+
+// legible reports whether s is text on one line that fits into a column.
+func legible(s string, limit int) bool {
+	return len(s) <= 4*limit && utf8.ValidString(s) && utf8.RuneCountInString(s) <= limit && !strings.ContainsFunc(s, unicode.IsControl)
+}
