@@ -279,6 +279,11 @@ func TestATokenIsShownToItsHomeOnce(t *testing.T) {
 	if a := f.lands(t, ""); a.Rule != gateway.RuleTokenUsed || !a.Refused || a.Again == "" {
 		t.Errorf("%+v", a)
 	}
+	// A home with MySQL knows a token in any letter case.
+	r := visit("GET", strings.Replace(landing, "token=abc", "token=aBC", 1), "")
+	if a := f.LogIn(r, f.Arrive(r)); a.Rule != gateway.RuleTokenUsed || !a.Refused {
+		t.Errorf("in capital letters: %+v", a)
+	}
 	if a := f.lands(t, fresh); a.Outcome != sp.OutcomeUsed || a.Location != "https://forum.test/mod/x#p3" || a.Cookies != nil {
 		t.Errorf("who is logged in already: %+v", a)
 	}

@@ -35,14 +35,15 @@ type refusal struct {
 
 // redeem asks a home for whom it has made the token of a landing, and returns the
 // account that they have here. A token that was brought before is not asked for:
-// it is the home that burns tokens, and a stock Moodle does not.
+// it is the home that burns tokens, and a stock Moodle does not. With MySQL it
+// knows one in any letter case, so that is the same token here.
 func (l *Landings) redeem(r *http.Request, a Arrival) (gateway.User, *refusal, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), redeemTime)
 	defer cancel()
 	if !tokenShape.MatchString(a.Token) {
 		return gateway.User{}, &refusal{rule: gateway.RuleTokenMalformed}, nil
 	}
-	used, err := l.Once.Replayed(ctx, sha256.Sum256([]byte("jumpgate token\x00"+a.Home.Wwwroot.String()+"\x00"+a.Token)))
+	used, err := l.Once.Replayed(ctx, sha256.Sum256([]byte("jumpgate token\x00"+a.Home.Wwwroot.String()+"\x00"+strings.ToLower(a.Token))))
 	switch {
 	case err != nil:
 		return gateway.User{}, nil, err
