@@ -22,6 +22,8 @@ type Source interface {
 type Once interface {
 	// Replayed marks nonce and reports whether it was marked before.
 	Replayed(ctx context.Context, nonce [32]byte) (bool, error)
+	// ReplayedWithin is Replayed, and forgets after life.
+	ReplayedWithin(ctx context.Context, nonce [32]byte, life time.Duration) (bool, error)
 }
 
 // Landings watches over who lands at a site. A stock Moodle gives the browser

@@ -68,7 +68,7 @@ type accountsReportCommand struct {
 // Help explains more than fits a line.
 func (accountsReportCommand) Help() string {
 	return "Nothing is changed, and nobody is asked. Exit code 1 if an account needs a decision: its name is none that Moodle takes (no-name), or might be that of another home's learner (home-collision), " +
-		"of another learner (same-name) or of a local account (name-taken); its mail address is that of a local account (same-mail: without a link, Moodle's OAuth2 plugin logs its learner in to that) or of another learner (shared-mail); " +
+		"of another learner (same-name) or of a local account (name-taken); MNet does not let it in, which nothing but MNet asks (denied); it belongs to another plugin, such as nologin (other-auth); its mail address is that of a local account (same-mail: without a link, Moodle's OAuth2 plugin logs its learner in to that) or of another learner (shared-mail); " +
 		"or the issuer's name is linked to another account, or not confirmed (link-taken). An account that is linked needs none."
 }
 

@@ -27,7 +27,10 @@ const (
 // AuthHeader is the user.auth of accounts of the plugin.
 const AuthHeader = "shibboleth"
 
-const pageHeaderLogin = "/auth/shibboleth/index.php"
+// HeaderLoginPath is where, below the wwwroot, the pages of the plugin are.
+const HeaderLoginPath = "/auth/shibboleth"
+
+const pageHeaderLogin = HeaderLoginPath + "/index.php"
 
 // ErrLoginRefused says that Moodle does not log somebody in: because of the
 // account, or because the plugin is not set up.
