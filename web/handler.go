@@ -103,7 +103,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case former != nil:
 		former.ServeHTTP(w, r)
-	case ours(site.Wwwroot, r.URL.Path):
+	case ours(site.Wwwroot, r.URL.Path), site.closed(r.URL.Path):
 		site.ours.ServeHTTP(w, r)
 	case site.Bounces != nil && site.Bounces.Watches(r):
 		site.Proxy.Serve(w, r, site.bounce)

@@ -9,6 +9,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/moodle"
 	"jumpgate/idp"
 	"jumpgate/sp"
 )
@@ -43,12 +44,27 @@ func ourPath(root gateway.Wwwroot, requested string) string {
 	if !containsFold(requested, "mnet") && !containsFold(requested, "xmlrpc") && !containsFold(requested, "jumpgate") {
 		return "" // nearly everything: no allocation
 	}
+	return pathAmong(root, requested, ourPaths)
+}
+
+// closed reports whether a path of a site is nobody's but ours to ask Moodle for:
+// that of the plugin which believes headers. Its logout sends browsers wherever
+// an address says, and ends sessions for whoever asks (source:
+// auth/shibboleth/logout.php).
+func (s *Site) closed(requested string) bool {
+	return s.Landings != nil && s.Landings.Header != nil && containsFold(requested, "shibboleth") &&
+		pathAmong(s.Wwwroot, requested, []string{moodle.PathHeaderLogin}) != ""
+}
+
+// pathAmong returns which of paths below the wwwroot another one means or is
+// below, or "".
+func pathAmong(root gateway.Wwwroot, requested string, paths []string) string {
 	cleaned := strings.ToLower(path.Clean("/" + gateway.PlainPath(strings.ReplaceAll(requested, `\`, "/"))))
 	below, ok := strings.CutPrefix(cleaned, strings.ToLower(root.Path()))
 	if !ok {
 		return ""
 	}
-	for _, p := range ourPaths {
+	for _, p := range paths {
 		if rest, ok := strings.CutPrefix(below, p); ok && (rest == "" || rest[0] == '/') {
 			return p
 		}

@@ -27,7 +27,11 @@ const (
 // AuthHeader is the user.auth of accounts of the plugin.
 const AuthHeader = "shibboleth"
 
-const pageHeaderLogin = "/auth/shibboleth/index.php"
+// PathHeaderLogin is, below the wwwroot, where the plugin's pages are. No client
+// needs one of them.
+const PathHeaderLogin = "/auth/shibboleth"
+
+const pageHeaderLogin = PathHeaderLogin + "/index.php"
 
 // ErrLoginRefused says that Moodle does not log somebody in: because of the
 // account, or because the plugin is not set up.
