@@ -76,10 +76,10 @@ const (
 
 // jump returns the jump link for a link, if that is one to a page of the site.
 // Links that jump or land themselves were made for somebody: they stay, and so
-// do those to a home that lives below the site.
+// do those to a home that lives below the site, and those with secrets.
 func (w *Rewriter) jump(link string) (string, bool) {
 	page, rule := gateway.ParseTarget(w.site, link)
-	if rule != gateway.RulePeerURL {
+	if rule != gateway.RulePeerURL || bare(page) {
 		return "", false
 	}
 	if _, rule := gateway.ParseTarget(w.home, link); rule == gateway.RulePeerURL && len(w.home.Wwwroot.Path()) > len(w.site.Wwwroot.Path()) {
