@@ -44,7 +44,8 @@ func bare(page gateway.Target) bool {
 
 // barePlaces are the pages of a stock Moodle 4.5 that ask for no login, or for
 // one that is not complete, and take a key (source), in lower case. Of some the
-// key is part of the path, or has a name that says nothing.
+// key is part of the path, or has a name that says nothing. Links that jump or
+// land themselves, below /auth, were made for somebody.
 var barePlaces = []string{
 	"/login", "/auth", "/user/emailupdate.php", "/admin/tool/mfa", "/admin/tool/mobile",
 	"/tokenpluginfile.php", "/webservice", "/rss", "/calendar/export_execute.php", "/badges/backpackemailverify.php",
