@@ -409,13 +409,15 @@ func TestNothingOfAnAddressBecomesACommand(t *testing.T) {
 
 func TestNothingOfAMailBecomesACommand(t *testing.T) {
 	for sent, want := range map[string]string{
-		"a\n.\nRCPT TO:<x@evil.example>\r\n":               "a\r\n.\r\nRCPT TO:<x@evil.example>\r\n",
-		"a\n.\r\nQUIT\r\n":                                 "a\r\n.\r\nQUIT\r\n",
-		"a\r\n..\r\nQUIT\r\n":                              "a\r\n.\r\nQUIT\r\n",
-		"a\r.\r\nQUIT\r\n":                                 "",
-		"a\r\n\r.\rQUIT\r\n":                               "",
-		"a\rb\r\n":                                         "a\rb\r\n",
-		strings.Repeat("x", 2<<20) + "\r\n":                "",
+		"a\n.\nRCPT TO:<x@evil.example>\r\n": "a\r\n.\r\nRCPT TO:<x@evil.example>\r\n",
+		"a\n.\r\nQUIT\r\n":                   "a\r\n.\r\nQUIT\r\n",
+		"a\r\n..\r\nQUIT\r\n":                "a\r\n.\r\nQUIT\r\n",
+		"a\r.\r\nQUIT\r\n":                   "",
+		"a\r\n\r.\rQUIT\r\n":                 "",
+		"a\rb\r\n":                           "a\rb\r\n",
+		"a\r":                                "a", // with the end of the line: CR, CR, LF
+		"a\r\r\n..b\r\r":                     "a\r\n.b",
+		strings.Repeat("x", 2<<20) + "\r\n":  "",
 		"Subject: x\r\n\r\n" + strings.Repeat("y", 500000): "Subject: x\r\n\r\n" + strings.Repeat("y", 500000),
 	} {
 		for _, to := range []string{"ada@example.edu", "ada@elsewhere.example"} {
