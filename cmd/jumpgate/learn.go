@@ -6,12 +6,12 @@ import (
 )
 
 // learned returns what knows from which homes people have come to a site, or nil
-// if no home is believed.
+// if no home is believed, or nobody may land.
 func (g *instance) learned(s *config.Site) *sp.Learned {
 	g.mu.Lock()
 	known := g.sites[s.Wwwroot]
 	g.mu.Unlock()
-	if len(s.Mail.Learn) == 0 || known == nil {
+	if len(s.Mail.Learn) == 0 || s.MNet.Off || known == nil {
 		return nil
 	}
 	return &sp.Learned{

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"time"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
@@ -53,7 +52,7 @@ func listenMail(ctx context.Context, c *config.Config, g *instance) (*relays, er
 func (all *relays) options(s *config.Site) mail.RelayOptions {
 	r := s.Mail.Relay
 	o := mail.RelayOptions{
-		Site: s.Wwwroot, Aliases: s.Aliases, Homes: &mail.Homes{Known: s.Mail.Homes, Now: time.Now},
+		Site: s.Wwwroot, Aliases: s.Aliases, Homes: mailHomes(s),
 		Clients:  r.Clients,
 		Next:     mail.Server{Address: r.Next.Address, TLS: r.Next.TLS, Username: r.Next.Username, Password: string(r.Next.Password)},
 		Hostname: hostname(),

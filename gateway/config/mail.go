@@ -155,6 +155,9 @@ func (o object) mail(c *Config, s *Site) Mail {
 	if relay := o.get("relay"); relay != nil {
 		m.Relay = o.mailRelay(relay, c)
 	}
+	if s.MNet.Off && (m.Homes != nil || m.Learn != nil) {
+		o.warnf(v.at, "\"mail\" changes no links while MNet is switched off")
+	}
 	if m.Learn != nil && m.Relay == nil {
 		o.warnf(o.place("learn"), `"learn": what is learned is for the relay, and there is none`)
 	}
@@ -170,8 +173,12 @@ func (o object) mailPeer(v *value, what string, s *Site) (home *gateway.Peer, ok
 	if w == s.Wwwroot {
 		return nil, true
 	}
-	if home = s.Peers.Exact(w.String()); home == nil {
+	switch home = s.Peers.Exact(w.String()); {
+	case home == nil:
 		o.errorf(v.at, "homes are peers: add it to peers first", "%s is not a peer of the site", w)
+	case home.Application != gateway.Moodle:
+		o.errorf(v.at, "leave it out: the links of its people stay as they are", "no link leads through %s: a Mahara wants a number in it that only it knows", w)
+		home = nil
 	}
 	return home, home != nil
 }
