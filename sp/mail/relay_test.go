@@ -512,3 +512,18 @@ func TestChangedOptionsAreForNewConnections(t *testing.T) {
 		t.Errorf("%d and %d mails", len(n.got()), len(other.got()))
 	}
 }
+
+func TestChangedHomesAreForTheNextMail(t *testing.T) {
+	n := newNext(t, &nextServer{})
+	var options mail.RelayOptions
+	r := newRelay(t, n, func(o *mail.RelayOptions) { options = *o })
+	c := dial(t, r)
+	c.does("", 220, "EHLO moodle.test", 250, "MAIL FROM:<>", 250, "RCPT TO:<ada@example.edu>", 250)
+	options.Homes = &mail.Homes{Now: time.Now} // the home is none any more
+	r.Use(options)
+	c.does("RCPT TO:<bob@example.edu>", 250, "DATA", 354, dotted(forumMail), 250)
+	c.does("MAIL FROM:<>", 250, "RCPT TO:<ada@example.edu>", 250, "DATA", 354, dotted(forumMail), 250)
+	if got := n.got(); len(got) != 2 || string(got[0].data) != changedMail || string(got[1].data) != forumMail {
+		t.Errorf("%q", got)
+	}
+}
