@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"jumpgate/gateway"
@@ -163,7 +164,13 @@ func newTaught(t *testing.T, f *forum) (*cameFrom, *[]error) {
 	store, failed := &cameFrom{homes: map[string][]string{}}, &[]error{}
 	learning := sp.NewLearning()
 	t.Cleanup(learning.Close)
-	f.Learns = &sp.Learns{Learning: learning, Failed: func(err error) { *failed = append(*failed, err) }, Learned: &sp.Learned{
+	var mu sync.Mutex
+	fail := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		*failed = append(*failed, err)
+	}
+	f.Learns = &sp.Learns{Learning: learning, Failed: fail, Learned: &sp.Learned{
 		Site: f.Site, Peers: f.Peers, Homes: f.Peers.Peers(), Store: store, Keys: func() [][32]byte { return [][32]byte{{1}} },
 	}}
 	return store, failed
@@ -204,9 +211,8 @@ func TestALandingByHeadersTeachesWhoseAnAddressIs(t *testing.T) {
 		if test.name == "not recorded" {
 			a.Err = errors.New("no trail")
 		}
-		learns := f.Learns
 		f.Learn(visit("GET", landing, test.session), a)
-		if f.Learns = learns; learns == nil {
+		if f.Learns == nil {
 			continue
 		}
 		if got := store.has(t, f, "ada@home.test"); got != test.want {
