@@ -54,7 +54,7 @@ const (
 // believed about it.
 func (l *Learned) Learn(ctx context.Context, home *gateway.Peer, address string) error {
 	spelled, domain, ok := gateway.MailDomain(address)
-	if !ok || !l.believes(home, spelled, domain) {
+	if !ok || !slices.Contains(l.believed(spelled, domain), home) {
 		return nil
 	}
 	return l.Store.LearnMailHome(ctx, l.names(spelled)[0], home.Wwwroot)
@@ -64,7 +64,8 @@ func (l *Learned) Learn(ctx context.Context, home *gateway.Peer, address string)
 // lately, or nil. One round trip, or none if no home would be believed.
 func (l *Learned) HomeOf(ctx context.Context, address string) (*gateway.Peer, error) {
 	spelled, domain, ok := gateway.MailDomain(address)
-	if !ok || !slices.ContainsFunc(l.Homes, func(home *gateway.Peer) bool { return l.believes(home, spelled, domain) }) {
+	believed := l.believed(spelled, domain)
+	if !ok || len(believed) == 0 {
 		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
@@ -77,7 +78,7 @@ func (l *Learned) HomeOf(ctx context.Context, address string) (*gateway.Peer, er
 	for _, wwwroot := range found {
 		home := l.Peers.Exact(wwwroot)
 		switch {
-		case home == nil || home == only || !l.believes(home, spelled, domain):
+		case home == nil || home == only || !slices.Contains(believed, home):
 		case only != nil:
 			return nil, nil
 		default:
@@ -87,26 +88,27 @@ func (l *Learned) HomeOf(ctx context.Context, address string) (*gateway.Peer, er
 	return only, nil
 }
 
-// believes reports whether a home is believed that somebody with an address is
-// its own.
-func (l *Learned) believes(home *gateway.Peer, spelled, domain string) bool {
-	if !slices.Contains(l.Homes, home) {
-		return false
-	}
+// believed returns the homes that are believed about who has an address.
+func (l *Learned) believed(spelled, domain string) []*gateway.Peer {
 	if l.Known != nil {
 		if _, said := l.Known.Home(spelled); said {
-			return false
+			return nil
 		}
 	}
 	owner := registered(domain)
-	if registered(home.Wwwroot.Hostname()) == owner {
-		return true
+	owns := func(w gateway.Wwwroot) bool { return registered(w.Hostname()) == owner }
+	owned := owns(l.Site) || slices.ContainsFunc(l.Names, owns) ||
+		slices.ContainsFunc(l.Peers.Peers(), func(p *gateway.Peer) bool { return owns(p.Wwwroot) || slices.ContainsFunc(p.Aliases, owns) })
+	if !owned {
+		return l.Homes
 	}
-	names := append([]gateway.Wwwroot{l.Site}, l.Names...)
-	for _, peer := range l.Peers.Peers() {
-		names = append(append(names, peer.Wwwroot), peer.Aliases...)
+	var homes []*gateway.Peer
+	for _, home := range l.Homes {
+		if owns(home.Wwwroot) {
+			homes = append(homes, home)
+		}
 	}
-	return !slices.ContainsFunc(names, func(w gateway.Wwwroot) bool { return registered(w.Hostname()) == owner })
+	return homes
 }
 
 // registered returns the domain that somebody has registered, to which a host
