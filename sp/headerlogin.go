@@ -68,7 +68,7 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 	case refused != nil:
 		return l.turnAway(a, *refused)
 	}
-	a.Newcomer = account.Username
+	a.Newcomer, a.mail = account.Username, account.Email
 	if a.present.isAccount(account) {
 		a.Outcome, a.Location = OutcomeSame, a.Target.URL()
 		return a

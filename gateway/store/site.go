@@ -39,6 +39,7 @@ const (
 	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
 	kindLogin   = "login:"   // + hash of the cookie's value: a Login
 	kindRevoked = "revoked:" // + hash of the id of a signed link
+	kindMail    = "mail:"    // + keyed hash of a mail address: sorted set of wwwroots of homes by time (s)
 	// Limits have the rules that refuse as their kinds: "rate-user:" + username,
 	// "rate-address:" + network, "rate-peer:" + wwwroot: see rate.lua.
 )
