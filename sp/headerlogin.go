@@ -69,7 +69,7 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 	case refused != nil:
 		return l.turnAway(a, *refused)
 	}
-	a.Newcomer = account.Username
+	a.Newcomer, a.mail = account.Username, account.Email
 	if l.App != nil {
 		return l.logInApp(r, a, account)
 	}

@@ -22,6 +22,8 @@ type Source interface {
 type Once interface {
 	// Replayed marks nonce and reports whether it was marked before.
 	Replayed(ctx context.Context, nonce [32]byte) (bool, error)
+	// ReplayedWithin is Replayed, and forgets after life.
+	ReplayedWithin(ctx context.Context, nonce [32]byte, life time.Duration) (bool, error)
 }
 
 // Landings watches over who lands at a site. A stock Moodle gives the browser
@@ -42,6 +44,7 @@ type Landings struct {
 	Now    func() time.Time
 	Header *HeaderLogins // nil if Moodle itself has MNet
 	App    *AppSessions  // with Header, at a site that is no Moodle: it has the sessions
+	Learns *Learns       // nil if nothing is to be learned of landings
 }
 
 // What becomes of a landing, besides that it is refused.
@@ -84,6 +87,8 @@ type Arrival struct {
 
 	landing gateway.Landing
 	present present
+	mail    string // address of who has landed, if their home or Moodle has told it
+	session string // of who has landed at a Moodle with MNet, if nobody has asked whose it is
 }
 
 // present is who uses a browser at the moment.
@@ -192,7 +197,7 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 	if a.present.session == "" {
 		a.Outcome = OutcomeFailed
 		if session != "" && res.StatusCode/100 == 3 {
-			a.Outcome = OutcomeLanded
+			a.Outcome, a.session = OutcomeLanded, session
 		}
 		return a
 	}
@@ -200,7 +205,7 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 	if session != "" {
 		newcomer.who, a.Err = l.Source.Identity(r.Context(), l.browser(r, session))
 	}
-	a.Newcomer = newcomer.who.User.Username
+	a.Newcomer, a.mail = newcomer.who.User.Username, remoteMail(newcomer.who)
 	switch {
 	case !a.Keeps() && a.Err != nil: // there is nobody to lose
 		a.Outcome, a.Err = OutcomeLanded, nil

@@ -21,6 +21,9 @@ import (
 const (
 	userAuthorise = "auth/mnet/auth.php/user_authorise"
 	redeemTime    = 10 * time.Second // for a home to answer
+	// triedLife is how long a token is not shown to its home again. That of a
+	// Moodle lives for half a minute, and anybody can make up any number of others.
+	triedLife = 5 * time.Minute
 )
 
 // tokenShape is what a Moodle takes for a token: its filter for base64, and
@@ -34,20 +37,19 @@ type refusal struct {
 }
 
 // redeem asks a home for whom it has made the token of a landing, and returns the
-// account that they have here. A token that was brought before is not asked for:
-// it is the home that burns tokens, and a stock Moodle does not.
+// account that they have here. A token that was brought before is not asked for,
+// and what has logged in does not do so again, however long a home takes it: it is
+// the home that burns tokens, and a stock Moodle does not. With MySQL it knows one
+// in any letter case, so that is the same token here.
 func (l *Landings) redeem(r *http.Request, a Arrival) (gateway.User, *refusal, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), redeemTime)
 	defer cancel()
 	if !tokenShape.MatchString(a.Token) {
 		return gateway.User{}, &refusal{rule: gateway.RuleTokenMalformed}, nil
 	}
-	used, err := l.Once.Replayed(ctx, sha256.Sum256([]byte("jumpgate token\x00"+a.Home.Wwwroot.String()+"\x00"+a.Token)))
-	switch {
-	case err != nil:
-		return gateway.User{}, nil, err
-	case used:
-		return gateway.User{}, &refusal{rule: gateway.RuleTokenUsed}, nil
+	token := a.Home.Wwwroot.String() + "\x00" + strings.ToLower(a.Token)
+	if tried, err := l.Once.ReplayedWithin(ctx, sha256.Sum256([]byte("jumpgate tried\x00"+token)), triedLife); tried || err != nil {
+		return gateway.User{}, &refusal{rule: gateway.RuleTokenUsed}, err
 	}
 	agent := sha1.Sum([]byte(r.UserAgent()))
 	told, err := l.Header.Call(ctx, a.Home, userAuthorise, a.Token, hex.EncodeToString(agent[:]))
@@ -58,6 +60,9 @@ func (l *Landings) redeem(r *http.Request, a Arrival) (gateway.User, *refusal, e
 			rule = gateway.RuleTokenRefused
 		}
 		return gateway.User{}, &refusal{rule, err}, nil
+	}
+	if used, err := l.Once.Replayed(ctx, sha256.Sum256([]byte("jumpgate token\x00"+token))); used || err != nil {
+		return gateway.User{}, &refusal{rule: gateway.RuleTokenUsed}, err
 	}
 	user, refused := l.Header.account(a.Home, told)
 	return user, refused, nil

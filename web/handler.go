@@ -103,7 +103,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case former != nil:
 		former.ServeHTTP(w, r)
-	case ours(site.Wwwroot, r.URL.Path), site.isKeySet(r):
+	case site.isOurs(r.URL.Path), site.isKeySet(r):
 		site.ours.ServeHTTP(w, r)
 	case site.Landings != nil && site.Landings.App != nil:
 		h.asLearner(w, r, site)

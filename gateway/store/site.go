@@ -40,6 +40,7 @@ const (
 	kindLogin   = "login:"   // + hash of the cookie's value: a Login
 	kindRevoked = "revoked:" // + hash of the id of a signed link
 	kindApp     = "app:"     // + hash of the cookie's value: an AppSession
+	kindMail    = "mail:"    // + keyed hash of a mail address: sorted set of wwwroots of homes by time (s)
 	// Limits have the rules that refuse as their kinds: "rate-user:" + username,
 	// "rate-address:" + network, "rate-peer:" + wwwroot: see rate.lua.
 )
