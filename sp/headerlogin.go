@@ -19,6 +19,7 @@ import (
 type HeaderLogins struct {
 	Names  gateway.AccountNames
 	Moodle HeaderMoodle
+	Visits *Visits // knows the sessions that landings begin
 
 	// Call calls a method of a home: mnet.Caller.Call.
 	Call func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error)
@@ -57,7 +58,18 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 		a.Err = err
 		return a
 	}
-	account, refused, err := l.redeem(r, a)
+	held := a.present.visits()
+	if a = l.logIn(r, a, held); held && a.Outcome != OutcomeSame {
+		l.Header.Visits.letGo(r.Context(), a.present.session)
+	}
+	return a
+}
+
+// logIn is LogIn for who may land. held says that the browser's session is not to
+// end while the home tells whose the token is.
+func (l *Landings) logIn(r *http.Request, a Arrival, held bool) Arrival {
+	learner, account, refused, err := l.redeem(r, a, held)
+	a.learner = learner
 	switch {
 	case err != nil:
 		a.Err = err
@@ -70,7 +82,9 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 	}
 	a.Newcomer = account.Username
 	if a.present.isAccount(account) {
-		a.Outcome, a.Location = OutcomeSame, a.Target.URL()
+		if a.Err = l.Header.Visits.begin(r, a, a.present); a.Err == nil {
+			a.Outcome, a.Location = OutcomeSame, a.Target.URL()
+		}
 		return a
 	}
 	creates, err := l.creates(r.Context(), a.Home, account)
@@ -81,6 +95,9 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 	case creates && a.Home.AutoAdd == gateway.AutoAddExisting:
 		return l.turnAway(a, refusal{rule: gateway.RuleAccountMissing})
 	case creates, a.present.loggedIn():
+		if a.Err = l.Header.Visits.Store.Await(r.Context(), a.Home.Wwwroot, learner, agentHash(r)); a.Err != nil {
+			return a
+		}
 		return l.askAccount(a, account, creates)
 	}
 	a.Outcome = OutcomeLanded
@@ -103,6 +120,11 @@ func (p present) isAccount(account gateway.User) bool {
 		!p.who.Remote && !p.who.LoginAs
 }
 
+// visits reports whether the session may be one that a landing has begun.
+func (p present) visits() bool {
+	return p.who.User.Auth == moodle.AuthHeader && !p.who.LoginAs
+}
+
 // enter logs an account in. Of the new session the browser learns only when it is
 // certain that it is that account's: whatever else Moodle has made of the headers
 // is logged out. A login that lacks something, such as a second factor, is the
@@ -121,8 +143,17 @@ func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arriv
 		a.Outcome, a.Err = "", err
 		return a
 	}
-	if now := (present{login.Session, who}); !now.isAccount(account) || who.User.Suspended || who.User.Deleted {
+	now := present{login.Session, who}
+	if !now.isAccount(account) || who.User.Suspended || who.User.Deleted {
 		return l.turnAway(a, refusal{gateway.RuleAccountRefused, errors.Join(now.other(), l.expel(r, now))})
+	}
+	err = l.Header.Visits.begin(r, a, now)
+	switch {
+	case errors.Is(err, store.ErrLoggedOut):
+		return l.turnAway(a, refusal{gateway.RuleTokenRefused, errors.Join(err, l.expel(r, now))})
+	case err != nil: // a logout at home would not end it
+		a.Outcome, a.Err = "", errors.Join(err, l.expel(r, now))
+		return a
 	}
 	a.Location, a.Cookies = a.Target.URL(), login.Cookies
 	return a

@@ -22,6 +22,9 @@ type Source interface {
 type Once interface {
 	// Replayed marks nonce and reports whether it was marked before.
 	Replayed(ctx context.Context, nonce [32]byte) (bool, error)
+	// Hold is Replayed, and keeps the session of a visit from being ended before
+	// it has a landing more, or is let go.
+	Hold(ctx context.Context, nonce [32]byte, moodleSessionID string) (bool, error)
 }
 
 // Landings watches over who lands at a site. A stock Moodle gives the browser
@@ -82,6 +85,8 @@ type Arrival struct {
 
 	landing gateway.Landing
 	present present
+	learner string // what the home calls the newcomer
+	asked   bool   // the learner was, and says yes
 }
 
 // present is who uses a browser at the moment.

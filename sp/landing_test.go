@@ -41,6 +41,10 @@ func (m marks) Replayed(_ context.Context, nonce [32]byte) (bool, error) {
 	return was, nil
 }
 
+func (m marks) Hold(ctx context.Context, nonce [32]byte, _ string) (bool, error) {
+	return m.Replayed(ctx, nonce)
+}
+
 const (
 	adas, bobs   = "adaadaadaadaadaadaadaadaad", "bobbobbobbobbobbobbobbobbo"
 	adasNext     = "nextnextnextnextnextnextne"

@@ -2,9 +2,7 @@ package sp
 
 import (
 	"context"
-	"crypto/sha1" // the wire's, protocol page, section 5.3
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -33,34 +31,44 @@ type refusal struct {
 	cause error // for administrators
 }
 
-// redeem asks a home for whom it has made the token of a landing, and returns the
-// account that they have here. A token that was brought before is not asked for:
-// it is the home that burns tokens, and a stock Moodle does not.
-func (l *Landings) redeem(r *http.Request, a Arrival) (gateway.User, *refusal, error) {
+// redeem asks a home for whom it has made the token of a landing, and returns what
+// the learner is called there, and the account that they have here. A token that
+// was brought before is not asked for: it is the home that burns tokens, and a
+// stock Moodle does not. With hold, the browser's session is held from then on.
+func (l *Landings) redeem(r *http.Request, a Arrival, hold bool) (learner string, account gateway.User, _ *refusal, err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), redeemTime)
 	defer cancel()
 	if !tokenShape.MatchString(a.Token) {
-		return gateway.User{}, &refusal{rule: gateway.RuleTokenMalformed}, nil
+		return "", account, &refusal{rule: gateway.RuleTokenMalformed}, nil
 	}
-	used, err := l.Once.Replayed(ctx, sha256.Sum256([]byte("jumpgate token\x00"+a.Home.Wwwroot.String()+"\x00"+a.Token)))
+	nonce := sha256.Sum256([]byte("jumpgate token\x00" + a.Home.Wwwroot.String() + "\x00" + a.Token))
+	used := false
+	if hold {
+		used, err = l.Once.Hold(ctx, nonce, a.present.session)
+	} else {
+		used, err = l.Once.Replayed(ctx, nonce)
+	}
 	switch {
 	case err != nil:
-		return gateway.User{}, nil, err
+		return "", account, nil, err
 	case used:
-		return gateway.User{}, &refusal{rule: gateway.RuleTokenUsed}, nil
+		return "", account, &refusal{rule: gateway.RuleTokenUsed}, nil
 	}
-	agent := sha1.Sum([]byte(r.UserAgent()))
-	told, err := l.Header.Call(ctx, a.Home, userAuthorise, a.Token, hex.EncodeToString(agent[:]))
+	told, err := l.Header.Call(ctx, a.Home, userAuthorise, a.Token, agentHash(r))
 	if err != nil {
 		rule := gateway.RuleHomeFailed
 		if fault, ok := errors.AsType[*mnet.Fault](err); ok && !fault.Unauthenticated &&
 			(fault.Code == mnet.FaultNoSession || fault.Code == mnet.FaultSessionTimedOut || fault.Code == mnet.FaultUserMismatch) {
 			rule = gateway.RuleTokenRefused
 		}
-		return gateway.User{}, &refusal{rule, err}, nil
+		return "", account, &refusal{rule, err}, nil
 	}
-	user, refused := l.Header.account(a.Home, told)
-	return user, refused, nil
+	account, refused := l.Header.account(a.Home, told)
+	if fields, ok := mnet.Map(told); ok {
+		name, _ := fields.Get("username")
+		learner = mnet.Text(name)
+	}
+	return learner, account, refused, nil
 }
 
 // The sizes of Moodle's columns, in characters.

@@ -48,6 +48,7 @@ type ticket struct {
 	Remote   bool            `json:"remote,omitempty"`
 	Cookies  []string        `json:"cookies,omitempty"`
 	Account  *gateway.User   `json:"account,omitempty"`
+	Learner  string          `json:"learner,omitempty"` // what the home calls who has the Account
 	Expires  time.Time       `json:"expires"`
 }
 
@@ -67,7 +68,7 @@ func (l *Landings) ask(a Arrival, newcomer present, cookies []string) Arrival {
 
 // askAccount asks the learner before an account is logged in, or created.
 func (l *Landings) askAccount(a Arrival, account gateway.User, creates bool) Arrival {
-	a = l.question(a, account, ticket{Account: &account})
+	a = l.question(a, account, ticket{Account: &account, Learner: a.learner})
 	if a.Question != nil {
 		a.Question.Creates = creates
 	}
@@ -128,7 +129,7 @@ func (l *Landings) decided(r *http.Request, here present, t ticket, answer strin
 	a := Arrival{
 		Rule: d.Rule, Home: d.Peer, Target: d.Target, Wantsurl: t.Wantsurl, Token: t.Token,
 		Username: here.who.User.Username, Newcomer: t.Username,
-		landing: landing, present: here,
+		landing: landing, present: here, learner: t.Learner, asked: true,
 	}
 	switch {
 	case !d.Allow:

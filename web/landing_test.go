@@ -56,6 +56,10 @@ func (o *once) Replayed(_ context.Context, nonce [32]byte) (bool, error) {
 	return was, nil
 }
 
+func (o *once) Hold(ctx context.Context, nonce [32]byte, _ string) (bool, error) {
+	return o.Replayed(ctx, nonce)
+}
+
 const landHere = "https://home.test/auth/mnet/land.php?token=abc&idp=https://sp.test&wantsurl=%2Fmod%2Fx%23p3"
 
 // as sends a request in the session of somebody.
