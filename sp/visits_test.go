@@ -113,10 +113,10 @@ func watch(t *testing.T, pauses ...time.Duration) *watched {
 		}
 		w.say(fmt.Sprint(home.Wwwroot.Hostname(), " ", strings.TrimPrefix(method, "auth/mnet/auth.php/"), params))
 		w.mu.Lock()
-		home := w.home
+		answer := w.home
 		w.mu.Unlock()
-		if home != nil {
-			return home(ctx)
+		if answer != nil {
+			return answer(ctx)
 		}
 		return "", nil
 	}
