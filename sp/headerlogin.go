@@ -58,7 +58,7 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 		a.Err = err
 		return a
 	}
-	held := a.present.visits()
+	held := a.present.visits() && tokenShape.MatchString(a.Token)
 	if a = l.logIn(r, a, held); held && a.Outcome != OutcomeSame {
 		l.Header.Visits.letGo(r.Context(), a.present.session)
 	}

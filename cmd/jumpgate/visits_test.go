@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha1" // the wire's
 	"encoding/hex"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -155,11 +157,32 @@ func TestAHomeThatHangsDelaysNoLogoutAtAForum(t *testing.T) {
 	}
 }
 
+// recorder keeps the last message that it carries.
+type recorder struct{ message []byte }
+
+func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body != nil {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return nil, err
+		}
+		r.message, req.Body = body, io.NopCloser(bytes.NewReader(body))
+	}
+	return http.DefaultTransport.RoundTrip(req)
+}
+
 // callForum calls a method of the forum as a home does.
 func (h *headerForum) callForum(home int, method string, params ...mnet.Value) (mnet.Value, error) {
 	h.t.Helper()
+	return h.recordCall(&recorder{}, home, method, params...)
+}
+
+func (h *headerForum) recordCall(record *recorder, home int, method string, params ...mnet.Value) (mnet.Value, error) {
+	h.t.Helper()
 	forum := &gateway.Peer{Wwwroot: wwwroot(h.t, h.forum), Application: gateway.Moodle}
-	client := &mnet.Client{Keys: func() []*mnet.Key { return []*mnet.Key{h.homeKeys[home]} }, Site: wwwroot(h.t, h.homes[home])}
+	client := &mnet.Client{
+		Keys: func() []*mnet.Key { return []*mnet.Key{h.homeKeys[home]} }, Site: wwwroot(h.t, h.homes[home]), HTTP: &http.Client{Transport: record},
+	}
 	cert, err := client.FetchCertificate(h.t.Context(), forum)
 	if err != nil {
 		h.t.Fatal(err)
@@ -202,6 +225,28 @@ func TestAHomeEndsNothingThatIsNotItsOwn(t *testing.T) {
 	}
 	if answer, err := h.callForum(0, "kill_child", "ada", agent); answer != false || err != nil {
 		t.Errorf("once more: answered %v, %v", answer, err)
+	}
+}
+
+// TestALogoutThatIsReplayedEndsNothing has somebody on the way send it again when
+// the learner is back.
+func TestALogoutThatIsReplayedEndsNothing(t *testing.T) {
+	h := newHeaderForum(t, headerSetting{})
+	v := h.travels(0, "ada", anotherBrowser)
+	var record recorder
+	if answer, err := h.recordCall(&record, 0, "kill_child", "ada", sha1Hex(anotherBrowser)); answer != true || err != nil {
+		t.Fatalf("answered %v, %v", answer, err)
+	}
+	if v.follow(v.landing(h)); !v.isLoggedIn(h.forum) {
+		t.Fatal("the learner is not back")
+	}
+	res, err := http.Post(h.forum+gateway.Moodle.RPCPath(), "text/xml", bytes.NewReader(record.message))
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if !strings.Contains(h.log.String(), "reason=replay") || !v.isLoggedIn(h.forum) {
+		t.Errorf("the learner is logged out:\n%s", h.log.String())
 	}
 }
 
@@ -267,4 +312,3 @@ func TestLearnersBusyAtAForumWithoutMNetAreReported(t *testing.T) {
 		t.Errorf("the home was not told: the log lacks %q", want)
 	}
 }
-

@@ -1,7 +1,7 @@
 -- Begins a visit, or goes on with it, in place of the record that it has. Answers
 -- 1, or 0 if the learner has logged out at home while they were asked.
 -- KEYS: 1 the learner's visits, 2 the session, 3 who is busy, 4 whether the
---       session is held, 5 whether the browser has logged out at home
+--       session is held, and to end, 5 whether the browser has logged out at home
 -- ARGV: 1 now (µs), 2 when it ends (µs), 3 its life (ms), 4 hash of the session,
 --       5 rest of the record, 6 home and learner, 7 visits kept of a learner,
 --       8 prefix of sessions, 9 how long it is kept who is busy (ms), 10 whether
@@ -27,5 +27,9 @@ end
 redis.call('SET', KEYS[2], ARGV[6], 'PX', ARGV[3])
 redis.call('ZADD', KEYS[3], ARGV[1], ARGV[6])
 redis.call('PEXPIRE', KEYS[3], ARGV[9])
-redis.call('DEL', KEYS[4])
+if redis.call('HINCRBY', KEYS[4], 'holds', -1) <= 0 then
+  redis.call('DEL', KEYS[4])
+else -- by another tab
+  redis.call('HDEL', KEYS[4], 'off')
+end
 return 1

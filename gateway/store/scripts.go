@@ -46,6 +46,8 @@ var (
 	visitLua string
 	//go:embed visits.lua
 	visitsLua string
+	//go:embed letgo.lua
+	letGoLua string
 	//go:embed endvisit.lua
 	endVisitLua string
 	//go:embed renew.lua
@@ -66,6 +68,7 @@ var (
 	scriptLand     = redis.NewScript(landLua)
 	scriptVisit    = redis.NewScript(visitLua)
 	scriptVisits   = redis.NewScript(visitsLua)
+	scriptLetGo    = redis.NewScript(letGoLua)
 	scriptEndVisit = redis.NewScript(endVisitLua)
 	scriptRenew    = redis.NewScript(renewLua)
 	scriptTurn     = redis.NewScript(turnLua)

@@ -40,7 +40,7 @@ const (
 	kindLogin   = "login:"   // + hash of the cookie's value: a Login
 	kindVisits  = "visits:"  // + home and username: hash of Visits by the hash of their Moodle session
 	kindVisit   = "visit:"   // + hash of a Moodle session: home and username
-	kindHeld    = "held:"    // + hash of a Moodle session: see Hold
+	kindHeld    = "held:"    // + hash of a Moodle session: by how many landings it is held, and whether it is to end
 	kindGone    = "gone:"    // + browser, home and username: see Await
 	kindBusy    = "busy"     // sorted set: home and username by when they were busy last
 	kindTurn    = "turn:"    // + of, last: see Turn

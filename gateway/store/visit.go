@@ -49,7 +49,7 @@ func visitor(home gateway.Wwwroot, username string) string { return home.String(
 func (s *Site) visitKey(hash string) string { return s.key(kindVisit, hash) }
 
 // Land remembers a visit that begins, or one that goes on with a landing more,
-// for life; Started and Expires are set. Its session is not held any longer. With
+// for life; Started and Expires are set. It is LetGo, as one that goes on. With
 // awaited, it is ErrLoggedOut if CallOff was asked to end it since Await. One round
 // trip.
 func (s *Site) Land(ctx context.Context, v Visit, life time.Duration, awaited bool) error {
@@ -111,7 +111,7 @@ func (s *Site) visits(ctx context.Context, home gateway.Wwwroot, username, userA
 	}
 	who := visitor(home, username)
 	answer, err := scriptVisits.Run(ctx, s.r.client, []string{s.key(kindVisits, who), s.goneKey(who, userAgent)},
-		micros(s.r.now()), userAgent, s.key(kindHeld, ""), callOff, holdLife.Milliseconds(), goneKept.Milliseconds()).StringSlice()
+		micros(s.r.now()), userAgent, s.key(kindHeld, ""), callOff, goneKept.Milliseconds()).StringSlice()
 	if err != nil || len(answer) == 0 {
 		return nil, false, fail("read visits", err)
 	}
@@ -134,11 +134,13 @@ func (s *Site) EndVisit(ctx context.Context, v Visit) error {
 
 // Hold is Replayed for the token of a browser that has the session of a visit.
 // A home may have that session ended before it says whose the token is: for it, a
-// new one begins with each landing. Until Land, or LetGo, CallOff spares it, for
-// 15 seconds at most. One round trip.
+// new one begins with each landing. Until Land, or LetGo, once for each Hold,
+// CallOff spares it, for 15 seconds at most. One round trip.
 func (s *Site) Hold(ctx context.Context, nonce [32]byte, moodleSessionID string) (replayed bool, err error) {
 	pipe := s.r.client.TxPipeline()
-	pipe.Set(ctx, s.key(kindHeld, HomeHash(moodleSessionID)), heldYet, holdLife)
+	held := s.key(kindHeld, HomeHash(moodleSessionID))
+	pipe.HIncrBy(ctx, held, "holds", 1)
+	pipe.PExpire(ctx, held, holdLife)
 	seen := s.markSeen(ctx, nonce)
 	_ = pipe.Process(ctx, seen)
 	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
@@ -147,19 +149,11 @@ func (s *Site) Hold(ctx context.Context, nonce [32]byte, moodleSessionID string)
 	return errors.Is(seen.Err(), redis.Nil), nil
 }
 
-const (
-	heldYet   = "held"
-	calledOff = "called off" // as in visits.lua
-)
-
-// LetGo ends a Hold and reports whether CallOff has spared the session
-// meanwhile. One round trip.
-func (s *Site) LetGo(ctx context.Context, moodleSessionID string) (calledOffMeanwhile bool, err error) {
-	was, err := s.r.client.GetDel(ctx, s.key(kindHeld, HomeHash(moodleSessionID))).Result()
-	if errors.Is(err, redis.Nil) {
-		return false, nil
-	}
-	return was == calledOff, fail("let go of a session", err)
+// LetGo ends a Hold and reports whether CallOff has spared the session meanwhile,
+// and nobody else holds it. One round trip.
+func (s *Site) LetGo(ctx context.Context, moodleSessionID string) (calledOff bool, err error) {
+	calledOff, err = scriptLetGo.Run(ctx, s.r.client, []string{s.key(kindHeld, HomeHash(moodleSessionID))}).Bool()
+	return calledOff, fail("let go of a session", err)
 }
 
 // RenewVisits notes that these sessions of Moodle's are in use now: those that

@@ -211,10 +211,27 @@ func TestASessionThatIsHeldIsSpared(t *testing.T) {
 		if !hold(token) {
 			t.Error("the second time is none")
 		}
-		f.lands(t, v) // which lets go
+		hold(nonce()) // by another tab
+		f.lands(t, v) // which lets go once
+		if _, held, err := f.CallOff(ctx, someHome, "ada", firefoxUA); !held || err != nil {
+			t.Errorf("the other tab does not hold it: %t, %v", held, err)
+		}
+		f.lands(t, v)
 		all, held, err := f.CallOff(ctx, someHome, "ada", firefoxUA)
 		if wantSealed(t, all, err, "sealed-one", "sealed-two"); held {
 			t.Error("one is held for good")
+		}
+		hold(nonce())
+		hold(nonce())
+		f.CallOff(ctx, someHome, "ada", firefoxUA)
+		for i, want := range []bool{false, true} { // the last one ends it
+			if off, err := f.LetGo(ctx, "one"); off != want || err != nil {
+				t.Errorf("let go %d times: %t, %v", i+1, off, err)
+			}
+		}
+		hold(nonce())
+		if ttl := f.r.client.PTTL(ctx, f.key(kindHeld, HomeHash("one"))).Val(); ttl <= 0 || ttl > holdLife {
+			t.Errorf("it is held for %s", ttl)
 		}
 	})
 }
