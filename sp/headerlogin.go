@@ -58,17 +58,22 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 		a.Err = err
 		return a
 	}
-	held := a.present.visits() && tokenShape.MatchString(a.Token)
-	if a = l.logIn(r, a, held); held && a.Outcome != OutcomeSame {
+	if !a.present.visits() {
+		return l.logIn(r, a)
+	}
+	if a.Err = l.Header.Visits.Store.Hold(r.Context(), a.present.session); a.Err != nil {
+		return a
+	}
+	if a = l.logIn(r, a); a.Outcome != OutcomeSame {
 		l.Header.Visits.letGo(r.Context(), a.present.session)
 	}
 	return a
 }
 
-// logIn is LogIn for who may land. held says that the browser's session is not to
-// end while the home tells whose the token is.
-func (l *Landings) logIn(r *http.Request, a Arrival, held bool) Arrival {
-	learner, account, refused, err := l.redeem(r, a, held)
+// logIn is LogIn for who may land. A session that a landing has begun is held
+// meanwhile.
+func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
+	learner, account, refused, err := l.redeem(r, a)
 	a.learner = learner
 	switch {
 	case err != nil:

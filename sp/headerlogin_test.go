@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -280,6 +281,11 @@ func TestATokenIsShownToItsHomeOnce(t *testing.T) {
 	if a := f.lands(t, ""); a.Rule != gateway.RuleTokenUsed || !a.Refused || a.Again == "" {
 		t.Errorf("%+v", a)
 	}
+	// A home with MySQL knows a token in any letter case.
+	r := visit("GET", strings.Replace(landing, "token=abc", "token=aBC", 1), "")
+	if a := f.LogIn(r, f.Arrive(r)); a.Rule != gateway.RuleTokenUsed || !a.Refused {
+		t.Errorf("in capital letters: %+v", a)
+	}
 	if a := f.lands(t, fresh); a.Outcome != sp.OutcomeUsed || a.Location != "https://forum.test/mod/x#p3" || a.Cookies != nil {
 		t.Errorf("who is logged in already: %+v", a)
 	}
@@ -288,6 +294,29 @@ func TestATokenIsShownToItsHomeOnce(t *testing.T) {
 	}
 	if m.called != nil {
 		t.Errorf("the home was asked %q", m.called)
+	}
+}
+
+// TestATokenThatIsNoneIsSoonForgotten: anybody can make up any number.
+func TestATokenThatIsNoneIsSoonForgotten(t *testing.T) {
+	m, kept := &headerMoodle{fault: &mnet.Fault{Code: mnet.FaultNoSession}, login: begun}, marks{}
+	f := newHeaderForum(t, m)
+	f.Once = kept
+	if a := f.lands(t, ""); a.Rule != gateway.RuleTokenRefused || len(kept) != 1 {
+		t.Errorf("%d are kept: %+v", len(kept), a)
+	}
+	for _, life := range kept {
+		if life > 10*time.Minute {
+			t.Errorf("a token that logs nobody in is kept for %s", life)
+		}
+	}
+	m.fault, m.answer = nil, ada()
+	for range 2 {
+		maps.DeleteFunc(kept, func(_ [32]byte, life time.Duration) bool { return life <= 10*time.Minute })
+		f.lands(t, "")
+	}
+	if len(m.told) != 1 {
+		t.Errorf("a token has logged in %d times", len(m.told))
 	}
 }
 

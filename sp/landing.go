@@ -22,9 +22,8 @@ type Source interface {
 type Once interface {
 	// Replayed marks nonce and reports whether it was marked before.
 	Replayed(ctx context.Context, nonce [32]byte) (bool, error)
-	// Hold is Replayed, and keeps the session of a visit from being ended before
-	// it has a landing more, or is let go.
-	Hold(ctx context.Context, nonce [32]byte, moodleSessionID string) (bool, error)
+	// ReplayedWithin is Replayed, and forgets after life.
+	ReplayedWithin(ctx context.Context, nonce [32]byte, life time.Duration) (bool, error)
 }
 
 // Landings watches over who lands at a site. A stock Moodle gives the browser

@@ -29,20 +29,22 @@ func (k known) Identity(_ context.Context, b moodle.Browser) (gateway.Identity, 
 	return k[b.Session], nil
 }
 
-// marks remembers what was used.
-type marks map[[32]byte]bool
+// marks remembers what was used, and for how long.
+type marks map[[32]byte]time.Duration
 
-func (m marks) Replayed(_ context.Context, nonce [32]byte) (bool, error) {
+func (m marks) Replayed(ctx context.Context, nonce [32]byte) (bool, error) {
+	return m.ReplayedWithin(ctx, nonce, 24*time.Hour)
+}
+
+func (m marks) ReplayedWithin(_ context.Context, nonce [32]byte, life time.Duration) (bool, error) {
 	if m == nil {
 		return false, errDown
 	}
-	was := m[nonce]
-	m[nonce] = true
-	return was, nil
-}
-
-func (m marks) Hold(ctx context.Context, nonce [32]byte, _ string) (bool, error) {
-	return m.Replayed(ctx, nonce)
+	if _, was := m[nonce]; was {
+		return true, nil
+	}
+	m[nonce] = life
+	return false, nil
 }
 
 const (

@@ -39,6 +39,8 @@ type ProblemKind string
 const (
 	NoName        ProblemKind = "no-name"        // no username of Moodle can have the name
 	HomeCollision ProblemKind = "home-collision" // learners of another home could get the same name
+	Denied        ProblemKind = "denied"         // Moodle's access control for MNet does not let it in, which no other plugin asks
+	OtherAuth     ProblemKind = "other-auth"     // it is no account of the plugin mnet: perhaps nobody may log in to it (nologin)
 	SameName      ProblemKind = "same-name"      // another orphan gets it
 	NameTaken     ProblemKind = "name-taken"     // a local account has the name
 	SameMail      ProblemKind = "same-mail"      // a local account has the mail address: auth_oauth2 would log in to that
@@ -116,6 +118,12 @@ func (j *judge) judge(o *Orphan) {
 	}
 	if other, found := j.collisions[o.Home]; found {
 		o.Problems = append(o.Problems, Problem{HomeCollision, other.String()})
+	}
+	if o.Denied {
+		o.Problems = append(o.Problems, Problem{Denied, "by Moodle's access control for MNet"})
+	}
+	if o.Auth != "mnet" {
+		o.Problems = append(o.Problems, Problem{OtherAuth, "it is not mnet"})
 	}
 	if o.Name != "" {
 		others(o, SameName, j.byName[o.Name])

@@ -20,7 +20,9 @@ const (
 func remotes(all ...moodle.RemoteAccount) *moodle.Accounts {
 	a := &moodle.Accounts{Wwwroot: "https://forum.test", LocalHostID: 1}
 	for i, r := range all {
-		r.ID, r.Auth = int64(10+i), "mnet"
+		if r.ID = int64(10 + i); r.Auth == "" {
+			r.Auth = "mnet"
+		}
 		a.Remote = append(a.Remote, r)
 	}
 	return a
@@ -64,6 +66,10 @@ func TestOrphans(t *testing.T) {
 			[]string{"12 - eve [home-collision: https://b.test]", "10 a.test ada [home-collision: https://b.test]", "11 b.test bob [home-collision: https://a.test]"}},
 		{"plain, and the name of the administrator", gateway.PlainNames, 0, local(remotes(moodle.RemoteAccount{Username: "admin", Wwwroot: homeA}), moodle.LocalAccount{ID: 2, Username: "admin"}),
 			[]string{"10 a.test admin [name-taken: account 2]"}},
+		{"an account that MNet did not let in", gateway.DefaultNames, 0, remotes(moodle.RemoteAccount{Username: "ada", Wwwroot: homeA, Denied: true}),
+			[]string{"10 a.test ada@a.test [denied: by Moodle's access control for MNet]"}},
+		{"an account that nobody can log in to", gateway.DefaultNames, 0, remotes(moodle.RemoteAccount{Username: "ada", Wwwroot: homeA, Auth: "nologin"}),
+			[]string{"10 a.test ada@a.test [other-auth: it is not mnet]"}},
 		{"a link that keeps the account settles the rest", gateway.DefaultNames, 5,
 			links(local(remotes(ada), moodle.LocalAccount{ID: 3, Username: "x", Email: "ada@a.test"}), moodle.LinkedLogin{UserID: 10, IssuerID: 5, Username: "ada@a.test", Confirmed: true}),
 			[]string{"10 a.test ada@a.test linked []"}},

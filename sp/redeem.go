@@ -19,6 +19,9 @@ import (
 const (
 	userAuthorise = "auth/mnet/auth.php/user_authorise"
 	redeemTime    = 10 * time.Second // for a home to answer
+	// triedLife is how long a token is not shown to its home again. That of a
+	// Moodle lives for half a minute, and anybody can make up any number of others.
+	triedLife = 5 * time.Minute
 )
 
 // tokenShape is what a Moodle takes for a token: its filter for base64, and
@@ -31,28 +34,20 @@ type refusal struct {
 	cause error // for administrators
 }
 
-// redeem asks a home for whom it has made the token of a landing, and returns what
-// the learner is called there, and the account that they have here. A token that
-// was brought before is not asked for: it is the home that burns tokens, and a
-// stock Moodle does not. With hold, the browser's session is held from then on.
-func (l *Landings) redeem(r *http.Request, a Arrival, hold bool) (learner string, account gateway.User, _ *refusal, err error) {
+// redeem asks a home for whom it has made the token of a landing, and returns the
+// account that they have here. A token that was brought before is not asked for,
+// and what has logged in does not do so again, however long a home takes it: it is
+// the home that burns tokens, and a stock Moodle does not. With MySQL it knows one
+// in any letter case, so that is the same token here.
+func (l *Landings) redeem(r *http.Request, a Arrival) (learner string, account gateway.User, _ *refusal, err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), redeemTime)
 	defer cancel()
 	if !tokenShape.MatchString(a.Token) {
 		return "", account, &refusal{rule: gateway.RuleTokenMalformed}, nil
 	}
-	nonce := sha256.Sum256([]byte("jumpgate token\x00" + a.Home.Wwwroot.String() + "\x00" + a.Token))
-	used := false
-	if hold {
-		used, err = l.Once.Hold(ctx, nonce, a.present.session)
-	} else {
-		used, err = l.Once.Replayed(ctx, nonce)
-	}
-	switch {
-	case err != nil:
-		return "", account, nil, err
-	case used:
-		return "", account, &refusal{rule: gateway.RuleTokenUsed}, nil
+	token := a.Home.Wwwroot.String() + "\x00" + strings.ToLower(a.Token)
+	if tried, err := l.Once.ReplayedWithin(ctx, sha256.Sum256([]byte("jumpgate tried\x00"+token)), triedLife); tried || err != nil {
+		return "", account, &refusal{rule: gateway.RuleTokenUsed}, err
 	}
 	told, err := l.Header.Call(ctx, a.Home, userAuthorise, a.Token, agentHash(r))
 	if err != nil {
@@ -62,6 +57,9 @@ func (l *Landings) redeem(r *http.Request, a Arrival, hold bool) (learner string
 			rule = gateway.RuleTokenRefused
 		}
 		return "", account, &refusal{rule, err}, nil
+	}
+	if used, err := l.Once.Replayed(ctx, sha256.Sum256([]byte("jumpgate token\x00"+token))); used || err != nil {
+		return "", account, &refusal{rule: gateway.RuleTokenUsed}, err
 	}
 	account, refused := l.Header.account(a.Home, told)
 	if fields, ok := mnet.Map(told); ok {

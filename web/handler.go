@@ -105,7 +105,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case former != nil:
 		former.ServeHTTP(w, r)
-	case ours(site.Wwwroot, r.URL.Path):
+	case site.isOurs(r.URL.Path):
 		site.ours.ServeHTTP(w, r)
 	case site.Visits != nil && site.Visits.Leaves(r):
 		site.Proxy.Serve(w, r, site.leave)

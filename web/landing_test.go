@@ -56,7 +56,7 @@ func (o *once) Replayed(_ context.Context, nonce [32]byte) (bool, error) {
 	return was, nil
 }
 
-func (o *once) Hold(ctx context.Context, nonce [32]byte, _ string) (bool, error) {
+func (o *once) ReplayedWithin(ctx context.Context, nonce [32]byte, _ time.Duration) (bool, error) {
 	return o.Replayed(ctx, nonce)
 }
 

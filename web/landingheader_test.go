@@ -136,3 +136,34 @@ func TestThePageOfALandingByHeaderLeadsHome(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyReachesThePluginThatLogsIn: its logout.php ends the sessions of all
+// whom we have logged in, for anybody, and redirects anywhere.
+func TestNobodyReachesThePluginThatLogsIn(t *testing.T) {
+	for _, path := range []string{
+		"/auth/shibboleth/logout.php", "/auth/shibboleth/logout.php?action=logout&return=https://evil.test/", "/auth/shibboleth/logout.php/x",
+		"/auth/shibboleth/index.php", "/auth/shibboleth/login.php", "/auth/shibboleth", "/auth/shibboleth/", "//auth//shibboleth/logout.php",
+		"/x/../auth/shibboleth/logout.php", "/auth/%73hibboleth/logout.php", "/auth%2fshibboleth/logout.php", `/auth\shibboleth/logout.php`,
+		"/Auth/SHIBBOLETH/logout.php", "/auth/shibboleth./logout.php", "/auth/shibboleth%20/logout.php", "/auth/shibboleth;x/logout.php",
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST"} {
+			g, _ := newByHeader(t)
+			g.moodle = sends(200, nil)
+			if w := g.do(method, "https://home.test"+path, "<Envelope/>"); w.Code != 404 || w.Header().Get("Location") != "" || g.seen != "" {
+				t.Errorf("%s %s: %d %v\nMoodle saw %s", method, path, w.Code, w.Header(), g.seen)
+			}
+		}
+	}
+	for _, path := range []string{"/auth/shibbolethx/index.php", "/mod/page/auth/shibboleth/index.php", "/auth/oauth2/login.php?x=/auth/shibboleth/"} {
+		g, _ := newByHeader(t)
+		g.moodle = sends(200, nil)
+		if w := g.do("GET", "https://home.test"+path, ""); w.Code != 200 || g.seen == "" {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+	g := newGuarded(t) // where Moodle lands, the plugin may be somebody's
+	g.moodle = sends(200, nil)
+	if w := g.do("GET", "https://home.test/auth/shibboleth/index.php", ""); w.Code != 200 || g.seen == "" {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+}

@@ -21,6 +21,8 @@ type Metrics struct {
 	bounces     *prometheus.CounterVec
 	failures    *prometheus.CounterVec
 	redirects   *prometheus.CounterVec
+	mails       *prometheus.CounterVec
+	mailLinks   *prometheus.CounterVec
 }
 
 // NewMetrics returns empty metrics. up tells whether Redis answers.
@@ -67,8 +69,16 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_upstream_redirects_total",
 			Help: "Redirects of the Moodle behind to somewhere that is not allowed, by what became of them (reported, stopped).",
 		}, []string{"site", "decision"}),
+		mails: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_mails_total",
+			Help: "Mails of a site's relay, by what became of them (sent, refused, deferred, aborted; unknown and unconfirmed may arrive twice).",
+		}, []string{"site", "outcome"}),
+		mailLinks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_mail_links_total", Help: "Links in sent mails that were changed to lead through a home.",
+		}, []string{"site"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.landings, m.bounces, m.failures, m.redirects,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.landings, m.bounces, m.failures,
+		m.redirects, m.mails, m.mailLinks,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {
 				return 1

@@ -9,6 +9,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/moodle"
 	"jumpgate/idp"
 	"jumpgate/sp"
 )
@@ -32,23 +33,34 @@ var ourPaths = []string{
 	linkPath,
 }
 
-// ours reports whether a path means one of ours.
-func ours(root gateway.Wwwroot, requested string) bool { return ourPath(root, requested) != "" }
+// isOurs reports whether a path means one of ours, or leads to the plugin by which
+// we log learners in. Nobody else has any business there: its logout.php ends, for
+// who just asks, all sessions that Shibboleth's own software has not numbered, and
+// redirects anywhere (source).
+func (s *Site) isOurs(requested string) bool {
+	return ourPath(s.Wwwroot, requested) != "" ||
+		s.Landings.Header != nil && containsFold(requested, "shibboleth") && meant(s.Wwwroot, requested, []string{moodle.HeaderLoginPath}) != ""
+}
 
-// ourPath returns which of ours a path means, or "". PHP takes further segments
-// (jump.php/x), web servers merge slashes, and some file systems ignore case,
-// dots and blanks at the end, and which slash it is, so all of these are ours
-// too, to be refused.
+// ourPath returns which of ours a path means, or "".
 func ourPath(root gateway.Wwwroot, requested string) string {
 	if !containsFold(requested, "mnet") && !containsFold(requested, "xmlrpc") && !containsFold(requested, "jumpgate") {
 		return "" // nearly everything: no allocation
 	}
+	return meant(root, requested, ourPaths)
+}
+
+// meant returns which of some paths a path means, or "". PHP takes further segments
+// (jump.php/x), web servers merge slashes, and some file systems ignore case,
+// dots and blanks at the end, and which slash it is, so all of these are ours
+// too, to be refused.
+func meant(root gateway.Wwwroot, requested string, paths []string) string {
 	cleaned := strings.ToLower(path.Clean("/" + gateway.PlainPath(strings.ReplaceAll(requested, `\`, "/"))))
 	below, ok := strings.CutPrefix(cleaned, strings.ToLower(root.Path()))
 	if !ok {
 		return ""
 	}
-	for _, p := range ourPaths {
+	for _, p := range paths {
 		if rest, ok := strings.CutPrefix(below, p); ok && (rest == "" || rest[0] == '/') {
 			return p
 		}

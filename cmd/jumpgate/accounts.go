@@ -59,37 +59,37 @@ func (c accountsQueryCommand) Run(t *terminal) error {
 type accountsReportCommand struct {
 	siteFlags  `embed:""`
 	tableFlags `embed:""`
-	Name       string `default:"{username}@{idp host}" placeholder:"TEMPLATE" help:"The new names: {username}@{idp host} (the default), with other characters around {idp host}, or plain, if there is exactly one home."`
+	Name       string `placeholder:"TEMPLATE" help:"The new names, if not those of the site's landing: {username}@{idp host}, with other characters around {idp host}, or plain, if there is exactly one home."`
 	IssuerID   int64  `placeholder:"N" help:"Id of the OpenID provider in Moodle (table oauth2_issuer) that is, or will be, Jumpgate: also say who is linked to it."`
-	Format     string `enum:"table,csv,sql" default:"table" placeholder:"table|csv|sql" help:"table, csv, or sql: the linked logins that keep the accounts, to be read and then run. It needs --issuer-id."`
+	Format     string `enum:"table,csv,sql" default:"table" placeholder:"table|csv|sql" help:"table, csv, or sql: what keeps the accounts, to be read and then run: with --issuer-id linked logins, without it new names for landing: header."`
 	File       string `arg:"" help:"The result of jumpgate accounts query, - for standard input."`
 }
 
 // Help explains more than fits a line.
 func (accountsReportCommand) Help() string {
 	return "Nothing is changed, and nobody is asked. Exit code 1 if an account needs a decision: its name is none that Moodle takes (no-name), or might be that of another home's learner (home-collision), " +
-		"of another learner (same-name) or of a local account (name-taken); its mail address is that of a local account (same-mail: without a link, Moodle's OAuth2 plugin logs its learner in to that) or of another learner (shared-mail); " +
+		"of another learner (same-name) or of a local account (name-taken); MNet does not let it in, which nothing but MNet asks (denied); it belongs to another plugin, such as nologin (other-auth); its mail address is that of a local account (same-mail: without a link, Moodle's OAuth2 plugin logs its learner in to that) or of another learner (shared-mail); " +
 		"or the issuer's name is linked to another account, or not confirmed (link-taken). An account that is linked needs none."
 }
 
 // Run prints the report.
 func (c accountsReportCommand) Run(t *terminal) error {
-	names, err := gateway.ParseAccountNames(c.Name)
-	if err != nil {
-		return &usageError{"--name: " + err.Error(), "write {username}@{idp host}, or plain"}
-	}
 	tables, err := c.tables()
 	switch {
 	case err != nil:
 		return err
-	case c.IssuerID < 0 || c.Format == "sql" && c.IssuerID == 0:
-		return &usageError{"linked logins belong to an OpenID provider", "give its id with --issuer-id: Moodle shows it in the address of its settings page (Server > OAuth 2 services)"}
+	case c.IssuerID < 0:
+		return &usageError{"--issuer-id: that is the id of no OpenID provider", "Moodle shows it in the address of its settings page (Server > OAuth 2 services)"}
 	}
 	loaded, err := config.Load(c.Config)
 	if err != nil {
 		return err
 	}
 	site, err := c.pick(loaded)
+	if err != nil {
+		return err
+	}
+	names, err := c.names(site)
 	if err != nil {
 		return err
 	}
@@ -121,6 +121,23 @@ func (c accountsReportCommand) Run(t *terminal) error {
 		return withHint(fmt.Errorf("%d of %d accounts need a decision", undecided, len(orphans)), "jumpgate accounts report --help explains the words in the last column")
 	}
 	return nil
+}
+
+// names are those by which the site logs learners in, or will.
+func (c accountsReportCommand) names(site *config.Site) (gateway.AccountNames, error) {
+	template := c.Name
+	switch {
+	case template != "":
+	case site.Landing.By == config.LandingHeader:
+		return site.Landing.Names, nil
+	default:
+		template = gateway.DefaultNames
+	}
+	names, err := gateway.ParseAccountNames(template)
+	if err != nil {
+		return names, &usageError{"--name: " + err.Error(), "write {username}@{idp host}, or plain"}
+	}
+	return names, nil
 }
 
 // read reads the result of the query, which must be of the site.
@@ -257,28 +274,33 @@ func orphansCSV(out io.Writer, orphans []sp.Orphan) error {
 	return w.Error()
 }
 
-// orphansSQL prints the linked logins that keep the accounts, and as comments
-// what the other way would take. Nothing that anybody wrote into an account gets
-// into it. What needs a decision is a comment that remains none if only its
-// dashes are taken away.
+// orphansSQL prints what keeps the accounts: linked logins of an issuer or, if
+// there is none, new names. Nothing that anybody wrote into an account gets into
+// it. What needs a decision is a comment that remains none if only its dashes are
+// taken away.
 func orphansSQL(out io.Writer, tables moodle.Tables, orphans []sp.Orphan, accounts *moodle.Accounts, issuerID int64, now time.Time) error {
 	fmt.Fprintf(out, "-- Keeps the accounts of learners of other sites, for a Moodle without MNet. Read it before you run it.\n"+
 		"-- Lines that begin with a reason need a decision of yours, or their home is no peer.\n"+
-		"-- Suspended accounts are linked too: their learners would get new ones otherwise.\n\n"+
-		"-- For landing: oauth2. This must show Jumpgate, or the rest does nothing good:\n%s\n\nSTART TRANSACTION;\n", tables.Issuer(issuerID))
-	link := func(o sp.Orphan) (string, error) { return tables.LinkLogin(o.RemoteAccount, issuerID, o.Name, now) }
-	if err := statements(out, "", orphans, link); err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "COMMIT;\n\n-- For landing: header, instead of all above: the accounts become local ones with new names.\n")
-	rename := func(o sp.Orphan) (string, error) {
+		"-- Suspended accounts are kept too: their learners would get new ones otherwise.\n\n")
+	statement := func(o sp.Orphan) (string, error) {
 		return tables.MakeLocal(o.RemoteAccount, accounts.LocalHostID, o.Name)
 	}
-	return statements(out, "-- ", orphans, rename)
+	if issuerID == 0 {
+		fmt.Fprint(out, "-- For landing: header: the accounts become local ones with new names, and do not land by MNet any more.\n\n")
+	} else {
+		fmt.Fprintf(out, "-- For landing: oauth2. This must show Jumpgate, or the rest does nothing good:\n%s\n\n", tables.Issuer(issuerID))
+		statement = func(o sp.Orphan) (string, error) { return tables.LinkLogin(o.RemoteAccount, issuerID, o.Name, now) }
+	}
+	fmt.Fprintln(out, "START TRANSACTION;")
+	if err := statements(out, orphans, statement); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(out, "COMMIT;")
+	return err
 }
 
 // statements prints one line for each account that has a name and is not linked.
-func statements(out io.Writer, indent string, orphans []sp.Orphan, statement func(sp.Orphan) (string, error)) error {
+func statements(out io.Writer, orphans []sp.Orphan, statement func(sp.Orphan) (string, error)) error {
 	for _, o := range orphans {
 		if o.Linked {
 			continue
@@ -297,8 +319,6 @@ func statements(out io.Writer, indent string, orphans []sp.Orphan, statement fun
 		}
 		if reason != "" {
 			line = "-- " + reason + ": " + line
-		} else {
-			line = indent + line
 		}
 		if _, err := fmt.Fprintln(out, line); err != nil {
 			return err

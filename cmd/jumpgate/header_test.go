@@ -551,6 +551,40 @@ func TestNoIdentityHeaderOfAClientReachesMoodle(t *testing.T) {
 	}
 }
 
+// TestNoClientReachesThePluginThatBelievesHeaders asks for its pages in the
+// spellings of the web servers behind: its logout is an open redirect.
+func TestNoClientReachesThePluginThatBelievesHeaders(t *testing.T) {
+	h := newHeaderForum(t, headerSetting{})
+	h.arrives(newVisitor(t), 0, "ada")
+	var asked atomic.Pointer[string]
+	through := func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Store(new(r.Method + " " + r.RequestURI))
+			http.Redirect(w, r, "https://evil.example/", http.StatusSeeOther)
+		})
+	}
+	h.through.Store(&through)
+	for _, target := range []string{
+		"/auth/shibboleth/logout.php?action=logout&return=https://evil.example/", "/auth/shibboleth/logout.php/LogoutNotification.wsdl",
+		"/auth/shibboleth/index.php", "/auth/shibboleth/login.php", "/auth/shibboleth/", "/auth/shibboleth",
+		"//auth//shibboleth/logout.php", "/auth/./shibboleth/logout.php", "/my/../auth/shibboleth/logout.php", "/auth/%73hibboleth/logout.php",
+		"/auth%2Fshibboleth%2flogout.php", "/auth\\shibboleth\\logout.php", "/AUTH/Shibboleth/logout.php", "/auth/shibboleth;x/logout.php", "/auth/shibboleth./logout.php",
+	} {
+		for _, method := range []string{"GET", "POST"} {
+			answer := h.send(method + " " + target + " HTTP/1.1\r\nHost: " + strings.TrimPrefix(h.forum, "http://") + "\r\nContent-Length: 0\r\n\r\n")
+			if found := asked.Swap(nil); found != nil || !strings.HasPrefix(answer, "404") {
+				t.Errorf("%s %s: the Moodle behind is asked: %t, and the answer is %.80q", method, target, found != nil, answer)
+			}
+		}
+	}
+	for _, target := range []string{"/auth/oauth2/login.php", "/mod/shibboleth/view.php", "/auth/shibboleth2/index.php"} {
+		h.send("GET " + target + " HTTP/1.1\r\nHost: " + strings.TrimPrefix(h.forum, "http://") + "\r\n\r\n")
+		if asked.Swap(nil) == nil {
+			t.Errorf("%s is the Moodle's, and it is not asked", target)
+		}
+	}
+}
+
 // send writes a request to the forum's gateway, and returns what comes back
 // within a moment.
 func (h *headerForum) send(request string) string {

@@ -31,6 +31,7 @@ type commands struct {
 	Session sessionCommand `cmd:"" help:"List and end sessions at peers, and look into Moodle's."`
 	Key     keyCommand     `cmd:"" help:"Show, change, import or export the MNet key of a site."`
 	MNet    mnetCommand    `cmd:"" name:"mnet" help:"Find out why a peer does not talk: look inside messages, call methods, read its log."`
+	Mail    mailCommand    `cmd:"" help:"Change the links of a mail, from standard input to standard output, so that they lead through the home of who gets it."`
 	Enrol   enrolCommand   `cmd:"" help:"Enrol learners in courses of a peer."`
 	Account accountCommand `cmd:"" name:"accounts" help:"Find the accounts that are left behind when the site's Moodle loses MNet."`
 	Config  configCommand  `cmd:"" help:"Check or print a configuration."`
@@ -97,11 +98,22 @@ func (t *terminal) run(args []string) int {
 	default:
 		t.report(err, "run it with --help to see what it takes")
 	}
+	if exit, ok := errors.AsType[*exitError](err); ok {
+		return exit.code
+	}
 	if isUsage(err) {
 		return exitUsage
 	}
 	return exitFailure
 }
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	error
+	code int
+}
+
+func (e *exitError) Unwrap() error { return e.error }
 
 // isUsage reports whether an error is about the command line itself.
 func isUsage(err error) bool {

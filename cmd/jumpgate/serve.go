@@ -68,6 +68,7 @@ type server struct {
 	load func() (*config.Config, error)
 
 	watch    peersWatch
+	relays   *relays
 	current  atomic.Pointer[config.Config]
 	handler  atomic.Pointer[web.Handler]
 	draining atomic.Bool
@@ -96,6 +97,9 @@ func (s *server) run(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	defer g.close()
+	if s.relays, err = listenMail(ctx, c, s.log, g.metrics); err != nil {
+		return err
+	}
 	g.configured(c, "started", nil)
 	s.current.Store(c)
 	s.handler.Store(g.handler)
@@ -121,7 +125,8 @@ func (s *server) run(ctx context.Context, c *config.Config) error {
 
 // serve runs the servers until ctx ends or one fails, and then drains them.
 func (s *server) serve(ctx context.Context, servers []*http.Server, listeners []net.Listener, hangups <-chan os.Signal, g *instance) error {
-	failed := make(chan error, len(servers))
+	failed := make(chan error, len(servers)+len(s.relays.running))
+	s.relays.serve(failed)
 	var running sync.WaitGroup
 	for i, server := range servers {
 		running.Go(func() {
@@ -160,6 +165,7 @@ func (s *server) serve(ctx context.Context, servers []*http.Server, listeners []
 	s.log.Info("stopping: requests have time to end", "limit", drainTime)
 	limited, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
+	running.Go(func() { s.relays.shutdown(limited) })
 	for _, server := range servers { // the admin listener last: it tells that we drain
 		if shutdown := server.Shutdown(limited); shutdown != nil {
 			s.log.Warn("requests were cut off", "error", shutdown)
@@ -189,6 +195,7 @@ func (s *server) reload(g *instance) {
 	g.configured(c, "reloaded", nil)
 	s.current.Store(c)
 	s.handler.Store(g.handler)
+	s.relays.use(c)
 	s.log.Info("the configuration was reloaded", "sites", len(c.Sites))
 }
 
@@ -206,6 +213,7 @@ func (s *server) restartOnly(c *config.Config) error {
 		{"state_dir", c.StateDir != old.StateDir},
 		{"audit", c.Audit != old.Audit},
 		{"log", c.Log != old.Log},
+		{"mail.relay.listen", !sameRelays(c, old)},
 	} {
 		if field.changed {
 			return fmt.Errorf("%s has changed, which takes a restart", field.name)

@@ -159,6 +159,9 @@ type Site struct {
 	// MaxLinkLife is how far ahead a signed link may expire, in whole days.
 	MaxLinkLife time.Duration
 
+	// Mail says what becomes of the links in the site's mails.
+	Mail Mail
+
 	// Peers are the remote hosts that learners may jump to: those of the
 	// file in its order, then those of PeersDir by file name.
 	Peers *gateway.Allowlist
@@ -259,7 +262,7 @@ type Redis struct {
 	PasswordFile string // where Password was read from, or
 	PasswordEnv  string // the environment variable
 
-	TLS *RedisTLS // nil for a plain connection
+	TLS *ServerTLS // nil for a plain connection
 }
 
 // URL names a single server: "embedded", redis://host:port or unix:///path,
@@ -277,8 +280,8 @@ func (r *Redis) URL() string {
 	return (&url.URL{Scheme: "redis", Host: r.Addresses[0]}).String()
 }
 
-// RedisTLS is how to speak TLS to a Redis.
-type RedisTLS struct {
+// ServerTLS is how to speak TLS to a Redis, or to a mail server.
+type ServerTLS struct {
 	CAFile          string      // PEM; empty for the system's authorities
 	CertificateFile string      // PEM of a client certificate; empty for none
 	KeyFile         string      // PEM of its key

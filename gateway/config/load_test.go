@@ -51,6 +51,17 @@ var compare = cmp.Options{
 		}
 		return u.Entries()
 	}),
+	cmp.Transformer("homes", func(m *gateway.MailHomes) map[string]gateway.Wwwroot {
+		homes := map[string]gateway.Wwwroot{}
+		if m != nil {
+			for _, h := range m.Homes() {
+				for _, entry := range h.Entries {
+					homes[entry] = h.Home.Wwwroot
+				}
+			}
+		}
+		return homes
+	}),
 	cmpopts.IgnoreUnexported(Site{}),
 	cmp.AllowUnexported(gateway.Usernames{}, gateway.AccountNames{}),
 	cmpopts.IgnoreTypes(tls.Certificate{}, &tls.Config{}),
@@ -131,6 +142,11 @@ sites:
     unsigned_jumps: confirm
     max_link_life: 30d
     bounce: auto
+    mail:
+      homes:
+        - {home: "https://mahara.example.org/", addresses: [Example.edu, "*.example.edu"]}
+        - {home: "https://old.example.org", addresses: [Ada@Example.com]}
+      relay: {listen: ":2526", clients: [10.1.0.0/16, "::1"], next: smtp://mail.internal, tls: {ca_file: tls.pem}, username: moodle, password_file: password, max_size_mib: 5, max_connections: 3, timeout: 1m}
     peers:
       - wwwroot: https://sp.example.org
         aliases: [http://sp.example.org, https://old.example.org]
@@ -221,6 +237,12 @@ func TestAFileHoldsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mailHomes := &gateway.MailHomes{}
+	for entry, home := range map[string]int{"example.edu": 1, "*.example.edu": 1, "ada@example.com": 0} {
+		if err := mailHomes.Add(first.Peers()[home], entry); err != nil {
+			t.Fatal(err)
+		}
+	}
 	want := &Config{
 		File:   "jumpgate.yaml",
 		Listen: ":8443",
@@ -229,7 +251,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 			Addresses:  []string{"sentinel1:26379", "[2001:db8::1]:7000", "sentinel3.example.org:26379"},
 			MasterName: "mymaster", Database: 3,
 			Username: "jumpgate", Password: "hunter2", PasswordFile: in("password"),
-			TLS: &RedisTLS{
+			TLS: &ServerTLS{
 				CAFile: in("tls.pem"), CertificateFile: in("tls.pem"), KeyFile: in("tls.key"),
 				ServerName: "redis.example.org",
 			},
@@ -252,7 +274,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 			Identity: Identity{
 				Source: "moodle-redis", Cookie: "MoodleSessionmain", MnetLocalhostID: 2, MFA: true,
 				Redis: &Redis{
-					Addresses: []string{"moodle-redis.internal:6379"}, Username: "reader", Database: 4, TLS: &RedisTLS{},
+					Addresses: []string{"moodle-redis.internal:6379"}, Username: "reader", Database: 4, TLS: &ServerTLS{},
 				},
 				Prefix: "yes: #1 ", SessionTimeout: 2 * time.Hour, TouchSessions: true,
 			},
@@ -263,6 +285,14 @@ func TestAFileHoldsEverything(t *testing.T) {
 			Redirects: Redirects{Enforce: true, Allow: []gateway.Destination{destination("https://login.example.org/realms/College"), destination("moodlemobile:")}},
 			Roam:      gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
 			Unsigned:  "confirm", MaxLinkLife: 30 * 24 * time.Hour, Bounce: "auto",
+			Mail: Mail{Homes: mailHomes, Relay: &MailRelay{
+				Listen: ":2526", Clients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("::1/128")},
+				Next: MailServer{
+					Address: "mail.internal:25", Trust: &ServerTLS{CAFile: in("tls.pem")},
+					Username: "moodle", Password: "hunter2", PasswordFile: in("password"),
+				},
+				MaxSize: 5 << 20, MaxConnections: 3, Timeout: time.Minute,
+			}},
 			Peers:    first.Closed(),
 			PeersDir: in("peers.d"),
 		}, {

@@ -56,15 +56,15 @@ type auditDoc struct {
 }
 
 type redisDoc struct {
-	URL          string       `yaml:"url,omitempty"` // read only: stands for addresses, database, username and tls
-	Addresses    []string     `yaml:"addresses"`
-	MasterName   string       `yaml:"master_name,omitempty"`
-	Cluster      bool         `yaml:"cluster,omitempty"`
-	Database     int          `yaml:"database"`
-	Username     string       `yaml:"username,omitempty"`
-	PasswordFile string       `yaml:"password_file,omitempty"`
-	PasswordEnv  string       `yaml:"password_env,omitempty"`
-	TLS          *redisTLSDoc `yaml:"tls,omitempty"`
+	URL          string        `yaml:"url,omitempty"` // read only: stands for addresses, database, username and tls
+	Addresses    []string      `yaml:"addresses"`
+	MasterName   string        `yaml:"master_name,omitempty"`
+	Cluster      bool          `yaml:"cluster,omitempty"`
+	Database     int           `yaml:"database"`
+	Username     string        `yaml:"username,omitempty"`
+	PasswordFile string        `yaml:"password_file,omitempty"`
+	PasswordEnv  string        `yaml:"password_env,omitempty"`
+	TLS          *serverTLSDoc `yaml:"tls,omitempty"`
 }
 
 // MarshalYAML writes the embedded Redis, which has no address, as its word.
@@ -76,7 +76,7 @@ func (d redisDoc) MarshalYAML() (any, error) {
 	return plain(d), nil
 }
 
-type redisTLSDoc struct {
+type serverTLSDoc struct {
 	CAFile      string `yaml:"ca_file,omitempty"`
 	Certificate string `yaml:"certificate,omitempty"`
 	Key         string `yaml:"key,omitempty"`
@@ -98,6 +98,7 @@ type siteDoc struct {
 	UnsignedJumps   string       `yaml:"unsigned_jumps"`
 	MaxLinkLife     string       `yaml:"max_link_life"`
 	Bounce          string       `yaml:"bounce"`
+	Mail            *mailDoc     `yaml:"mail,omitempty"`
 	Peers           []peerDoc    `yaml:"peers"`
 	PeersDir        string       `yaml:"peers_dir,omitempty"`
 }
@@ -166,12 +167,12 @@ type peerDoc struct {
 
 // The fields of what is read often.
 var (
-	redisFields    = fieldsOf[redisDoc]()
-	redisTLSFields = fieldsOf[redisTLSDoc]()
-	siteFields     = fieldsOf[siteDoc]()
-	accessFields   = fieldsOf[accessDoc]()
-	identityFields = fieldsOf[identityDoc]()
-	peerFields     = fieldsOf[peerDoc]()
+	redisFields     = fieldsOf[redisDoc]()
+	serverTLSFields = fieldsOf[serverTLSDoc]()
+	siteFields      = fieldsOf[siteDoc]()
+	accessFields    = fieldsOf[accessDoc]()
+	identityFields  = fieldsOf[identityDoc]()
+	peerFields      = fieldsOf[peerDoc]()
 )
 
 // Print writes the configuration in effect as YAML that Load accepts: with
@@ -220,10 +221,15 @@ func (r *Redis) doc() redisDoc {
 		Addresses: r.Addresses, MasterName: r.MasterName, Cluster: r.Cluster, Database: r.Database,
 		Username: r.Username, PasswordFile: r.PasswordFile, PasswordEnv: r.PasswordEnv,
 	}
-	if t := r.TLS; t != nil {
-		d.TLS = &redisTLSDoc{CAFile: t.CAFile, Certificate: t.CertificateFile, Key: t.KeyFile, ServerName: t.ServerName}
-	}
+	d.TLS = r.TLS.doc()
 	return d
+}
+
+func (t *ServerTLS) doc() *serverTLSDoc {
+	if t == nil {
+		return nil
+	}
+	return &serverTLSDoc{CAFile: t.CAFile, Certificate: t.CertificateFile, Key: t.KeyFile, ServerName: t.ServerName}
 }
 
 func (s *Site) doc(c *Config) siteDoc {
@@ -242,6 +248,7 @@ func (s *Site) doc(c *Config) siteDoc {
 		UnsignedJumps:   string(s.Unsigned),
 		MaxLinkLife:     days(s.MaxLinkLife),
 		Bounce:          s.Bounce,
+		Mail:            s.Mail.doc(),
 	}
 	for _, p := range s.Peers.Peers() {
 		peer := s.peerDoc(p)

@@ -56,7 +56,7 @@ func (r *report) redisURL(at place, text, name string) *Redis {
 		c.Addresses = []string{u.Path}
 		return c
 	case u.Scheme == "rediss":
-		c.TLS = &RedisTLS{Config: &tls.Config{MinVersion: tls.VersionTLS12}}
+		c.TLS = &ServerTLS{Config: &tls.Config{MinVersion: tls.VersionTLS12}}
 	case u.Scheme != "redis":
 		r.errorf(at, hintRedis, "%s is not the address of a Redis", name)
 		return nil
@@ -93,7 +93,7 @@ func (r *report) redisObject(v *value, name string) *Redis {
 	}
 	c.Password, c.PasswordFile, c.PasswordEnv = o.secret("password_file", "password_env")
 	if o.has("tls") {
-		c.TLS = o.redisTLS(o.get("tls"))
+		c.TLS = o.serverTLS(o.get("tls"))
 	}
 	return c
 }
@@ -137,9 +137,9 @@ func (o object) redisServers(c *Redis, name string) {
 	}
 }
 
-func (r *report) redisTLS(v *value) *RedisTLS {
-	o := r.object(v, `"tls"`, redisTLSFields)
-	t := &RedisTLS{
+func (r *report) serverTLS(v *value) *ServerTLS {
+	o := r.object(v, `"tls"`, serverTLSFields)
+	t := &ServerTLS{
 		CAFile:          o.path("ca_file"),
 		CertificateFile: o.path("certificate"),
 		KeyFile:         o.path("key"),

@@ -9,7 +9,7 @@ import (
 func TestARedisIsWrittenInManyForms(t *testing.T) {
 	testDir(t)
 	t.Setenv("JUMPGATE_TEST_PASSWORD", "hunter2")
-	withTLS := &RedisTLS{}
+	withTLS := &ServerTLS{}
 	for written, want := range map[string]*Redis{
 		"embedded":                   {Embedded: true},
 		"redis://localhost":          {Addresses: []string{"localhost:6379"}},

@@ -58,6 +58,7 @@ func (r *report) site(c *Config, v *value, hosts map[string]place) {
 	r.peers(o, s)
 	s.checkLanding(o)
 	o.bounce(s)
+	s.Mail = o.mail(c, s)
 	if s.MNet.Off && s.Peers != nil {
 		s.Peers = s.Peers.Closed()
 	}

@@ -32,6 +32,7 @@ type RemoteAccount struct {
 	Wwwroot    string // of its home; empty if mnet_host has no such row
 	Email      string
 	Suspended  bool
+	Denied     bool  // by Moodle's access control for MNet (mnet_sso_access_control), the one way to lock it there
 	LastAccess int64 // Unix time; 0 for never
 }
 
@@ -59,7 +60,8 @@ const (
 )
 
 // accountColumns are the columns of AccountsQuery. Kind says what a row is:
-// confirming (a link that waits for that), link, local, remote or site. The id of
+// confirming (a link that waits for that), denied (remote, and locked), link,
+// local, remote or site. The id of
 // a link is that of its account.
 const accountColumns = "kind,id,username,auth,mnethostid,wwwroot,email,suspended,lastaccess,issuerid"
 
@@ -182,7 +184,7 @@ func (a *Accounts) add(f []string, seen map[[2]int64]bool) error {
 	if a.LocalHostID != 0 {
 		return errors.New("the row of the site itself has been, which is the last")
 	}
-	if account := [2]int64{0, id}; kind == "remote" || kind == "local" {
+	if account := [2]int64{0, id}; kind == "remote" || kind == "denied" || kind == "local" {
 		if seen[account] {
 			return fmt.Errorf("the account %d is there twice", id)
 		}
@@ -191,10 +193,10 @@ func (a *Accounts) add(f []string, seen map[[2]int64]bool) error {
 	switch kind {
 	case "site":
 		a.Wwwroot, a.LocalHostID = f[5], id
-	case "remote":
+	case "remote", "denied":
 		a.Remote = append(a.Remote, RemoteAccount{
 			ID: id, Username: f[2], Auth: f[3], MnetHostID: numbers["mnethostid"], Wwwroot: f[5], Email: f[6],
-			Suspended: numbers["suspended"] == 1, LastAccess: numbers["lastaccess"],
+			Suspended: numbers["suspended"] == 1, Denied: kind == "denied", LastAccess: numbers["lastaccess"],
 		})
 	case "local":
 		a.Local = append(a.Local, LocalAccount{ID: id, Username: f[2], Auth: f[3], Email: f[6]})

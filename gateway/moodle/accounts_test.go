@@ -22,7 +22,8 @@ func batch(csv string) string { return strings.ReplaceAll(csv, ",", "\t") }
 
 func TestReadAccounts(t *testing.T) {
 	ada := moodle.RemoteAccount{ID: 10, Username: "ada", Auth: "mnet", MnetHostID: 7, Wwwroot: "https://home.test", Email: "ada@home.test", LastAccess: 1795369504}
-	odd := ada
+	denied, odd := ada, ada
+	denied.Denied = true
 	odd.Username, odd.Suspended, odd.LastAccess = "a,\"d\"\\a", true, 0
 	for _, test := range []struct {
 		name, in string
@@ -32,6 +33,7 @@ func TestReadAccounts(t *testing.T) {
 		{"CSV of psql", accountHeader + "remote,10,ada,mnet,7,https://home.test,ada@home.test,0,1795369504,0\n" + accountSite, moodle.Accounts{Remote: []moodle.RemoteAccount{ada}}},
 		{"lines of Windows", strings.ReplaceAll(accountHeader+"remote,10,ada,mnet,7,https://home.test,ada@home.test,0,1795369504,0\n"+accountSite, "\n", "\r\n"), moodle.Accounts{Remote: []moodle.RemoteAccount{ada}}},
 		{"what mysql --batch writes", batch(accountHeader + "remote,10,ada,mnet,7,https://home.test,ada@home.test,0,1795369504,0\n" + accountSite), moodle.Accounts{Remote: []moodle.RemoteAccount{ada}}},
+		{"one that MNet does not let in", accountHeader + "denied,10,ada,mnet,7,https://home.test,ada@home.test,0,1795369504,0\n" + accountSite, moodle.Accounts{Remote: []moodle.RemoteAccount{denied}}},
 		{"CSV with quotes", accountHeader + `remote,10,"a,""d""\a",mnet,7,https://home.test,ada@home.test,1,0,0` + "\n" + accountSite, moodle.Accounts{Remote: []moodle.RemoteAccount{odd}}},
 		{"escapes of mysql --batch", batch(accountHeader) + "remote\t10\ta,\"d\"\\\\a\tmnet\t7\thttps://home.test\tada@home.test\t1\t0\t0\n" + batch(accountSite), moodle.Accounts{Remote: []moodle.RemoteAccount{odd}}},
 		{"all kinds", accountHeader + "confirming,10,b,,0,,,0,0,4\nlink,10,a,,0,,,0,0,3\nlocal,2,admin,manual,1,,a@x.test,0,0,0\n" + accountSite, moodle.Accounts{
@@ -77,6 +79,7 @@ func TestReadAccountsIsStrict(t *testing.T) {
 		{"no id", accountHeader + "remote,0,ada,mnet,7,h,,0,0,0\n", "line 2: the id is 0, or suspended is neither 0 nor 1"},
 		{"suspended twice", accountHeader + "remote,10,ada,mnet,7,h,,2,0,0\n", "line 2: the id is 0, or suspended is neither 0 nor 1"},
 		{"an account twice", accountHeader + ada + "local,10,ada,manual,1,,,0,0,0\n", "line 3: the account 10 is there twice"},
+		{"an account let in and not", accountHeader + "denied" + strings.TrimPrefix(ada, "remote") + ada, "line 3: the account 10 is there twice"},
 		{"another kind", accountHeader + "user,10,ada,mnet,7,h,,0,0,0\n", `line 2: there is no kind "user"`},
 		{"a long line", accountHeader + "remote,10," + strings.Repeat("a", 8<<10) + ",mnet,7,h,,0,0,0\n", "line 2: it is longer than 8192 bytes"},
 	} {

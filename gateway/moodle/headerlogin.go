@@ -27,7 +27,10 @@ const (
 // AuthHeader is the user.auth of accounts of the plugin.
 const AuthHeader = "shibboleth"
 
-const pageHeaderLogin = "/auth/shibboleth/index.php"
+// HeaderLoginPath is where, below the wwwroot, the pages of the plugin are.
+const HeaderLoginPath = "/auth/shibboleth"
+
+const pageHeaderLogin = HeaderLoginPath + "/index.php"
 
 // ErrLoginRefused says that Moodle does not log somebody in: because of the
 // account, or because the plugin is not set up.
@@ -104,7 +107,7 @@ func shibbolethError(body []byte) string {
 	case "shib_not_set_up_error":
 		return ", " + code + ": the plugin's Username is not HTTP_X_JUMPGATE_USERNAME"
 	case "shib_invalid_account_error":
-		return ", " + code + ": the account is suspended or of another kind, accounts may not be created, or the plugin is not enabled"
+		return ", " + code + ": the account is suspended, locked after wrong passwords (lockoutthreshold) or of another kind, accounts may not be created, or the plugin is not enabled"
 	default:
 		return ", " + code
 	}

@@ -68,7 +68,7 @@ func TestHeaderLoginFails(t *testing.T) {
 		refused            bool
 		want               string
 	}{
-		{"the account is refused", "MoodleSession=" + testSID, code + "shib_invalid_account_error", 404, true, "the account is suspended or of another kind"},
+		{"the account is refused", "MoodleSession=" + testSID, code + "shib_invalid_account_error", 404, true, "the account is suspended, locked after wrong passwords (lockoutthreshold) or of another kind"},
 		{"the plugin is not set up", "MoodleSession=" + testSID, code + "shib_not_set_up_error", 404, true, "HTTP_X_JUMPGATE_USERNAME"},
 		{"another error of the plugin", "", code + "shib_no_attributes_error\"", 404, true, "status 404, shib_no_attributes_error"},
 		{"there is no plugin", "", "File not found", 404, true, "status 404"},

@@ -43,8 +43,10 @@ const accountsQuery = `WITH here AS (
     FROM {config} c JOIN {mnet_host} h ON h.id = CAST(c.value AS DECIMAL(20))
    WHERE c.name = 'mnet_localhost_id'
 ), remote AS (
-  SELECT u.id, u.username, u.auth, u.mnethostid, COALESCE(h.wwwroot, '') AS wwwroot, u.email, u.suspended, u.lastaccess
+  SELECT CASE WHEN COALESCE(a.accessctrl, 'allow') = 'allow' THEN 'remote' ELSE 'denied' END AS kind,
+         u.id, u.username, u.auth, u.mnethostid, COALESCE(h.wwwroot, '') AS wwwroot, u.email, u.suspended, u.lastaccess
     FROM {user} u LEFT JOIN {mnet_host} h ON h.id = u.mnethostid
+         LEFT JOIN {mnet_sso_access_control} a ON a.mnet_host_id = u.mnethostid AND a.username = u.username
    WHERE u.deleted = 0 AND u.mnethostid <> (SELECT id FROM here)
 ), addresses AS (
   SELECT DISTINCT SUBSTRING(LOWER(wwwroot) FROM POSITION('//' IN wwwroot) + 2) AS address
@@ -57,7 +59,7 @@ const accountsQuery = `WITH here AS (
 SELECT 'site' AS kind, id, '' AS username, '' AS auth, id AS mnethostid, wwwroot, '' AS email, 0 AS suspended, 0 AS lastaccess, 0 AS issuerid
   FROM here
 UNION ALL
-SELECT 'remote', id, username, auth, mnethostid, wwwroot, email, suspended, lastaccess, 0
+SELECT kind, id, username, auth, mnethostid, wwwroot, email, suspended, lastaccess, 0
   FROM remote
 UNION ALL
 SELECT 'local', u.id, u.username, u.auth, u.mnethostid, '', u.email, 0, 0, 0

@@ -151,17 +151,17 @@ var redeemErrors = map[string]error{
 // Replayed marks nonce as seen and reports whether it was before: for messages
 // that redeem no token. One round trip.
 func (s *Site) Replayed(ctx context.Context, nonce [32]byte) (bool, error) {
-	seen := s.markSeen(ctx, nonce)
+	return s.ReplayedWithin(ctx, nonce, NonceLife)
+}
+
+// ReplayedWithin is Replayed for what is not worth remembering as long.
+func (s *Site) ReplayedWithin(ctx context.Context, nonce [32]byte, life time.Duration) (bool, error) {
+	seen := once{redis.NewCmd(ctx, "set", s.nonceKey(nonce), 1, "nx", "px", life.Milliseconds())}
 	err := s.r.client.Process(ctx, seen)
 	if errors.Is(err, redis.Nil) {
 		return true, nil
 	}
 	return false, fail("check replay", err)
-}
-
-// markSeen returns the command that answers nil if nonce was seen before.
-func (s *Site) markSeen(ctx context.Context, nonce [32]byte) redis.Cmder {
-	return once{redis.NewCmd(ctx, "set", s.nonceKey(nonce), 1, "nx", "px", NonceLife.Milliseconds())}
 }
 
 func (s *Site) nonceKey(nonce [32]byte) string {

@@ -108,6 +108,15 @@ func TestReplayedMessageGetsNoGrant(t *testing.T) {
 		if err != nil || ttl > NonceLife || ttl < NonceLife-time.Minute {
 			t.Errorf("nonce is kept for %s, %v", ttl, err)
 		}
+		brief := nonce()
+		for i, want := range []bool{false, true} {
+			if got, err := f.ReplayedWithin(t.Context(), brief, time.Minute); err != nil || got != want {
+				t.Errorf("call %d for a minute: replayed %v, %v", i, got, err)
+			}
+		}
+		if ttl, err := f.r.client.PTTL(t.Context(), f.nonceKey(brief)).Result(); err != nil || ttl > time.Minute || ttl < 50*time.Second {
+			t.Errorf("nonce for a minute is kept for %s, %v", ttl, err)
+		}
 	})
 }
 

@@ -132,21 +132,17 @@ func (s *Site) EndVisit(ctx context.Context, v Visit) error {
 		[]string{s.key(kindVisits, who), s.visitKey(v.Hash), s.key(kindBusy, "")}, v.Hash, who).Err())
 }
 
-// Hold is Replayed for the token of a browser that has the session of a visit.
-// A home may have that session ended before it says whose the token is: for it, a
-// new one begins with each landing. Until Land, or LetGo, once for each Hold,
-// CallOff spares it, for 15 seconds at most. One round trip.
-func (s *Site) Hold(ctx context.Context, nonce [32]byte, moodleSessionID string) (replayed bool, err error) {
-	pipe := s.r.client.TxPipeline()
+// Hold keeps the session of a visit while a landing more is under way. The home
+// may have it ended before it says whose the token is: for it, a new one begins with
+// each landing. Until Land, or LetGo, once for each Hold, CallOff spares it, for 15
+// seconds at most. One round trip.
+func (s *Site) Hold(ctx context.Context, moodleSessionID string) error {
 	held := s.key(kindHeld, HomeHash(moodleSessionID))
+	pipe := s.r.client.TxPipeline()
 	pipe.HIncrBy(ctx, held, "holds", 1)
 	pipe.PExpire(ctx, held, holdLife)
-	seen := s.markSeen(ctx, nonce)
-	_ = pipe.Process(ctx, seen)
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return false, fail("hold a session", err)
-	}
-	return errors.Is(seen.Err(), redis.Nil), nil
+	_, err := pipe.Exec(ctx)
+	return fail("hold a session", err)
 }
 
 // LetGo ends a Hold and reports whether CallOff has spared the session meanwhile,

@@ -177,23 +177,13 @@ func TestASessionThatIsHeldIsSpared(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
 		ctx, v := t.Context(), aVisit(someHome, "ada", firefoxUA, "one")
 		f.lands(t, v, aVisit(someHome, "ada", firefoxUA, "two"))
-		hold := func(n [32]byte) bool {
+		hold := func() {
 			t.Helper()
-			replayed, err := f.Hold(ctx, n, "one")
-			if err != nil {
+			if err := f.Hold(ctx, "one"); err != nil {
 				t.Fatal(err)
 			}
-			return replayed
 		}
-		token := nonce()
-		f.wantTrips(t, 1, func() {
-			if hold(token) {
-				t.Error("the first time is a replay")
-			}
-		})
-		if replayed, err := f.Replayed(ctx, token); !replayed || err != nil {
-			t.Errorf("%t, %v", replayed, err)
-		}
+		f.wantTrips(t, 1, hold)
 		for range 2 { // a call that is repeated
 			all, held, err := f.again().CallOff(ctx, someHome, "ada", firefoxUA)
 			if wantSealed(t, all, err, "sealed-two"); !held {
@@ -208,10 +198,8 @@ func TestASessionThatIsHeldIsSpared(t *testing.T) {
 		if off, err := f.LetGo(ctx, "one"); off || err != nil {
 			t.Errorf("twice: %t, %v", off, err)
 		}
-		if !hold(token) {
-			t.Error("the second time is none")
-		}
-		hold(nonce()) // by another tab
+		hold()
+		hold()        // by another tab
 		f.lands(t, v) // which lets go once
 		if _, held, err := f.CallOff(ctx, someHome, "ada", firefoxUA); !held || err != nil {
 			t.Errorf("the other tab does not hold it: %t, %v", held, err)
@@ -221,15 +209,15 @@ func TestASessionThatIsHeldIsSpared(t *testing.T) {
 		if wantSealed(t, all, err, "sealed-one", "sealed-two"); held {
 			t.Error("one is held for good")
 		}
-		hold(nonce())
-		hold(nonce())
+		hold()
+		hold()
 		f.CallOff(ctx, someHome, "ada", firefoxUA)
 		for i, want := range []bool{false, true} { // the last one ends it
 			if off, err := f.LetGo(ctx, "one"); off != want || err != nil {
 				t.Errorf("let go %d times: %t, %v", i+1, off, err)
 			}
 		}
-		hold(nonce())
+		hold()
 		if ttl := f.r.client.PTTL(ctx, f.key(kindHeld, HomeHash("one"))).Val(); ttl <= 0 || ttl > holdLife {
 			t.Errorf("it is held for %s", ttl)
 		}

@@ -1,0 +1,98 @@
+package gateway_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"jumpgate/gateway"
+)
+
+func TestTheClosestEntrySaysWhoseAMailAddressIs(t *testing.T) {
+	college := &gateway.Peer{Wwwroot: wwwroot(t, "https://college.example")}
+	physics := &gateway.Peer{Wwwroot: wwwroot(t, "https://physics.example")}
+	var homes gateway.MailHomes
+	for _, add := range []struct {
+		home  *gateway.Peer
+		entry string
+	}{
+		{college, "*.Example.EDU"}, {college, "example.edu"}, {physics, "physics.example.edu"}, {physics, "*.lab.example.edu"},
+		{college, "Ada@Mail.example"}, {physics, "bob@example.edu"}, {physics, "bücher.example"}, {college, "josé@mail.example"},
+	} {
+		if err := homes.Add(add.home, add.entry); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := map[string]*gateway.Peer{
+		"carol@example.edu":                college,
+		"CAROL@EXAMPLE.EDU":                college,
+		"carol@www.example.edu":            college,
+		"carol@a.b.example.edu":            college,
+		"carol@physics.example.edu":        physics,
+		"carol@www.physics.example.edu":    college,
+		"carol@lab.example.edu":            college,
+		"carol@a.lab.example.edu":          physics,
+		"Bob@example.edu":                  physics,
+		"bob@www.example.edu":              college,
+		"ada@mail.example":                 college,
+		"ADA@mail.EXAMPLE":                 college,
+		"carol@mail.example":               nil,
+		"ada@sub.mail.example":             nil,
+		"x@xn--bcher-kva.example":          physics,
+		"x@BÜCHER.example":                 physics,
+		"JOSÉ@mail.example":                college,
+		"x@evilexample.edu":                nil,
+		"x@example.edu.evil.example":       nil,
+		"x@edu":                            nil,
+		"x@[192.0.2.1]":                    nil,
+		"x@example.edu@evil.example":       nil,
+		"@example.edu":                     nil,
+		"example.edu":                      nil,
+		"":                                 nil,
+		"x y@example.edu":                  college,
+		strings.Repeat("x", 65) + "@a.b":   nil,
+		"x@" + strings.Repeat("x.", 200):   nil,
+		"x@example.edu.":                   nil,
+		"x@*.example.edu":                  nil,
+		"\"quoted@part\"@example.edu":      college,
+		"x@.example.edu":                   nil,
+		"x@\u202eexample.edu":              nil,
+		"x@ｅｘａｍｐｌｅ.edu":                    college, // as DNS would look it up
+		"x@example.edu\r\nRCPT TO:<a@b.c>": nil,
+	}
+	for address, want := range tests {
+		if got := homes.Home(address); got != want {
+			t.Errorf("%q: %v", address, got)
+		}
+	}
+	want := []gateway.MailHome{
+		{Home: college, Entries: []string{"*.example.edu", "example.edu"}},
+		{Home: physics, Entries: []string{"physics.example.edu", "*.lab.example.edu"}},
+		{Home: college, Entries: []string{"ada@mail.example"}},
+		{Home: physics, Entries: []string{"bob@example.edu", "xn--bcher-kva.example"}},
+		{Home: college, Entries: []string{"josé@mail.example"}},
+	}
+	if diff := cmp.Diff(want, homes.Homes(), cmp.Comparer(func(a, b *gateway.Peer) bool { return a == b })); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if (&gateway.MailHomes{}).Home("ada@mail.example") != nil {
+		t.Error("nobody's home is somewhere")
+	}
+}
+
+func TestAnEntryOfMailHomesMeansOneThing(t *testing.T) {
+	home := &gateway.Peer{Wwwroot: wwwroot(t, "https://college.example")}
+	var homes gateway.MailHomes
+	if err := homes.Add(home, "example.edu"); err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range []string{
+		"", "*", "*.", "EXAMPLE.edu", "@example.edu", "ada@", "ada@*.example.edu", "a b@example.org", "-a.example", "a..example", "example.org/x", "https://example.org", "*.*.example.org",
+		"ada@example.org\n",
+	} {
+		if err := homes.Add(home, entry); err == nil {
+			t.Errorf("%q is taken", entry)
+		}
+	}
+}
