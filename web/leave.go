@@ -10,7 +10,8 @@ import (
 )
 
 // leave looks at what Moodle answers to who logs out, as the others do, and leads
-// learners home whose session here we began. Moodle's cookies ride on that.
+// learners home whose session here we began. Moodle's cookies ride on that. If the
+// home may not be led to (any more), Moodle's own answer will do.
 func (h *Handler) leave(site *Site) proxy.Inspect {
 	return func(w http.ResponseWriter, r *http.Request, res *http.Response) bool {
 		site.watch(w, r, res)
@@ -18,7 +19,7 @@ func (h *Handler) leave(site *Site) proxy.Inspect {
 			site.Bounces.Look(r, res) // which marks the browser
 		}
 		d := site.Visits.Leave(r, res)
-		if d.Location == "" || !site.mayLead(d.Location, time.Now()) { // a home may have nothing open but its courses
+		if d.Location == "" || !site.mayLead(d.Location, time.Now()) {
 			return false
 		}
 		for _, cookie := range res.Header["Set-Cookie"] {
