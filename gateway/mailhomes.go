@@ -20,7 +20,7 @@ type MailHomes struct {
 
 // MailHome is a home and whose it is, as entries in their one spelling.
 type MailHome struct {
-	Home    *Peer
+	Home    *Peer    // nil for the site itself
 	Entries []string // ada@example.edu, example.edu, *.example.edu
 }
 
@@ -30,15 +30,15 @@ const (
 	maxMailDomain = 255
 )
 
-// Add gives the people of an entry to home. It refuses what is no entry and what
-// another one already says.
+// Add gives the people of an entry to home, or to the site itself if that is nil.
+// It refuses what is no entry and what another one already says.
 func (m *MailHomes) Add(home *Peer, entry string) error {
 	entry, err := parseMailEntry(entry)
 	if err != nil {
 		return err
 	}
 	if other, taken := m.byEntry[entry]; taken {
-		return fmt.Errorf("%s is given twice, to %s and %s", entry, other.Wwwroot, home.Wwwroot)
+		return fmt.Errorf("%s is given twice, to %s and %s", entry, mailHomeName(other), mailHomeName(home))
 	}
 	if m.byEntry == nil {
 		m.byEntry = map[string]*Peer{}
@@ -52,33 +52,47 @@ func (m *MailHomes) Add(home *Peer, entry string) error {
 	return nil
 }
 
+func mailHomeName(home *Peer) string {
+	if home == nil {
+		return "the site itself"
+	}
+	return home.Wwwroot.String()
+}
+
 // Homes returns the entries in the order in which they were added.
 func (m *MailHomes) Homes() []MailHome { return m.homes }
 
-// Home returns the home of who has an address, or nil if nothing says.
-// Addresses are compared without regard to case, which no mail server that
+// Home returns the home of who has an address, nil for the site itself, and
+// whether any entry says so. Addresses are compared without regard to case, which no mail server that
 // learners have gives a meaning to, and domains as DNS has them.
-func (m *MailHomes) Home(address string) *Peer {
+func (m *MailHomes) Home(address string) (home *Peer, said bool) {
 	local, domain, err := parseMailAddress(address)
 	if err != nil || len(m.byEntry) == 0 {
-		return nil
+		return nil, false
 	}
-	if home := m.byEntry[local+"@"+domain]; home != nil {
-		return home
+	if home, said = m.byEntry[local+"@"+domain]; said {
+		return home, true
 	}
-	if home := m.byEntry[domain]; home != nil {
-		return home
+	if home, said = m.byEntry[domain]; said {
+		return home, true
 	}
 	for {
 		_, rest, ok := strings.Cut(domain, ".")
 		if !ok {
-			return nil
+			return nil, false
 		}
-		if home := m.byEntry["*."+rest]; home != nil {
-			return home
+		if home, said = m.byEntry["*."+rest]; said {
+			return home, true
 		}
 		domain = rest
 	}
+}
+
+// MailDomain returns a mail address in its one spelling, as MailHomes compares
+// them, and its domain; or false for what is no address.
+func MailDomain(address string) (spelled, domain string, ok bool) {
+	local, domain, err := parseMailAddress(address)
+	return local + "@" + domain, domain, err == nil
 }
 
 // parseMailEntry returns the one spelling of an entry: lower case, the domain in

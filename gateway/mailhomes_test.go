@@ -62,8 +62,8 @@ func TestTheClosestEntrySaysWhoseAMailAddressIs(t *testing.T) {
 		"x@example.edu\r\nRCPT TO:<a@b.c>": nil,
 	}
 	for address, want := range tests {
-		if got := homes.Home(address); got != want {
-			t.Errorf("%q: %v", address, got)
+		if got, said := homes.Home(address); got != want || said != (want != nil) {
+			t.Errorf("%q: %v, %t", address, got, said)
 		}
 	}
 	want := []gateway.MailHome{
@@ -76,8 +76,28 @@ func TestTheClosestEntrySaysWhoseAMailAddressIs(t *testing.T) {
 	if diff := cmp.Diff(want, homes.Homes(), cmp.Comparer(func(a, b *gateway.Peer) bool { return a == b })); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if (&gateway.MailHomes{}).Home("ada@mail.example") != nil {
+	if _, said := (&gateway.MailHomes{}).Home("ada@mail.example"); said {
 		t.Error("nobody's home is somewhere")
+	}
+}
+
+func TestASiteHasPeopleOfItsOwnWithMailAddresses(t *testing.T) {
+	college := &gateway.Peer{Wwwroot: wwwroot(t, "https://college.example")}
+	var homes gateway.MailHomes
+	for entry, home := range map[string]*gateway.Peer{"*.example.edu": college, "staff.example.edu": nil, "ada@staff.example.edu": college, "bob@www.example.edu": nil} {
+		if err := homes.Add(home, entry); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for address, want := range map[string]*gateway.Peer{
+		"x@staff.example.edu": nil, "ada@staff.example.edu": college, "bob@www.example.edu": nil, "x@www.example.edu": college,
+	} {
+		if home, said := homes.Home(address); home != want || !said {
+			t.Errorf("%s: %v %t", address, home, said)
+		}
+	}
+	if err := homes.Add(college, "staff.example.edu"); err == nil || !strings.Contains(err.Error(), "to the site itself and https://college.example") {
+		t.Error(err)
 	}
 }
 

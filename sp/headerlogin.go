@@ -85,7 +85,7 @@ func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
 	case refused != nil:
 		return l.turnAway(a, *refused)
 	}
-	a.Newcomer = account.Username
+	a.Newcomer, a.mail = account.Username, account.Email
 	if a.present.isAccount(account) {
 		if a.Err = l.Header.Visits.begin(r, a, a.present); a.Err == nil {
 			a.Outcome, a.Location = OutcomeSame, a.Target.URL()

@@ -43,6 +43,7 @@ type Landings struct {
 	Client func(r *http.Request) netip.Addr // the browser's address
 	Now    func() time.Time
 	Header *HeaderLogins // nil if Moodle itself has MNet
+	Learns *Learns       // nil if nothing is to be learned of landings
 }
 
 // What becomes of a landing, besides that it is refused.
@@ -86,6 +87,8 @@ type Arrival struct {
 	present present
 	learner string // what the home calls the newcomer
 	asked   bool   // the learner was, and says yes
+	mail    string // address of who has landed, if their home or Moodle has told it
+	session string // of who has landed at a Moodle with MNet, if nobody has asked whose it is
 }
 
 // present is who uses a browser at the moment.
@@ -191,7 +194,7 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 	if a.present.session == "" {
 		a.Outcome = OutcomeFailed
 		if session != "" && res.StatusCode/100 == 3 {
-			a.Outcome = OutcomeLanded
+			a.Outcome, a.session = OutcomeLanded, session
 		}
 		return a
 	}
@@ -199,7 +202,7 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 	if session != "" {
 		newcomer.who, a.Err = l.Source.Identity(r.Context(), l.browser(r, session))
 	}
-	a.Newcomer = newcomer.who.User.Username
+	a.Newcomer, a.mail = newcomer.who.User.Username, remoteMail(newcomer.who)
 	switch {
 	case !a.Keeps() && a.Err != nil: // there is nobody to lose
 		a.Outcome, a.Err = OutcomeLanded, nil

@@ -46,6 +46,7 @@ type ticket struct {
 	Username string          `json:"username"`
 	Wantsurl string          `json:"wantsurl"`
 	Remote   bool            `json:"remote,omitempty"`
+	Mail     string          `json:"mail,omitempty"`
 	Cookies  []string        `json:"cookies,omitempty"`
 	Account  *gateway.User   `json:"account,omitempty"`
 	Learner  string          `json:"learner,omitempty"` // what the home calls who has the Account
@@ -78,7 +79,7 @@ func (l *Landings) askAccount(a Arrival, account gateway.User, creates bool) Arr
 // question makes the page that asks about a ticket of which the login is known.
 func (l *Landings) question(a Arrival, newcomer gateway.User, t ticket) Arrival {
 	t.ID, t.Home, t.Token, t.Username = rand.Text(), a.Home.Wwwroot, a.Token, newcomer.Username
-	t.Wantsurl, t.Remote, t.Expires = a.Wantsurl, a.landing.Remote, l.Now().Add(switchLife)
+	t.Wantsurl, t.Remote, t.Mail, t.Expires = a.Wantsurl, a.landing.Remote, a.mail, l.Now().Add(switchLife)
 	var text []byte
 	if text, a.Err = json.Marshal(t); a.Err != nil {
 		return a
@@ -129,7 +130,7 @@ func (l *Landings) decided(r *http.Request, here present, t ticket, answer strin
 	a := Arrival{
 		Rule: d.Rule, Home: d.Peer, Target: d.Target, Wantsurl: t.Wantsurl, Token: t.Token,
 		Username: here.who.User.Username, Newcomer: t.Username,
-		landing: landing, present: here, learner: t.Learner, asked: true,
+		landing: landing, present: here, learner: t.Learner, asked: true, mail: t.Mail,
 	}
 	switch {
 	case !d.Allow:

@@ -118,6 +118,7 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 	default:
 		passes = true
 	}
+	site.Landings.Learn(r, a)
 	h.logLanding(r, site, step, outcome, a, start)
 	return passes
 }

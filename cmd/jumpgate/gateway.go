@@ -37,6 +37,7 @@ type instance struct {
 	sites     map[gateway.Wwwroot]*standing
 	strangers *strangers
 	children  *mnet.Children // sessions at peers that are to end
+	learning  *sp.Learning
 
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
@@ -62,6 +63,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	}
 	g.metrics.WatchTrail(g.trail)
 	g.children = mnet.NewChildren(web.ObserveLogouts(log, g.metrics, g.trail), mnet.KillPauses)
+	g.learning = sp.NewLearning()
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
 	g.background.Go(func() { pruneTrail(g.ctx, c.Audit, g.trail, log) })
@@ -84,6 +86,7 @@ func (g *instance) close() {
 	limited, cancel := context.WithTimeout(context.Background(), farewellTime)
 	defer cancel()
 	g.children.Close(limited)
+	g.learning.Close()
 	g.stop()
 	g.background.Wait()
 	for _, p := range g.proxies {
@@ -174,6 +177,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	}
 	visits := g.visits(s, state, keys, asked, caller)
 	site.Landings.Header = headerLogins(c, s, state, asked, caller, visits)
+	site.Landings.Learns = g.learns(s)
 	site.Bounces = bounces(s, site.Homes)
 	if s.MNet.Off {
 		return site, nil

@@ -38,6 +38,7 @@ func (g *instance) guarded(c *config.Config, s *config.Site, trust proxy.Trust, 
 
 		Landings: landings(s, state, keys, trust, nil),
 	}
+	site.Landings.Learns = g.learns(s)
 	site.Bounces = bounces(s, site.Homes)
 	if s.MNet.Off {
 		return site, nil

@@ -115,7 +115,7 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 	if s.landing == "" {
 		s.landing = "header"
 	}
-	h.gateway = h.start(dir, h.forum, port(behind), "forum.key", s.identity, "landing: "+s.landing, peers)
+	h.gateway = h.start(dir, h.forum, port(behind), "forum.key", s.identity, "landing: "+strings.ReplaceAll(s.landing, "HOME", h.homes[0]), peers)
 	front.Config.Handler = h.gateway.handler
 	options := moodletest.ForumOptions{
 		Wwwroot: wwwroot(t, h.forum), Shibboleth: true, Token: s.token, Sessions: s.sessions, Discussions: moodletest.SampleDiscussions(time.Now()),
@@ -165,6 +165,7 @@ sites:
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(g.close)
+	h.site = loaded.Sites[0] // the last one is the forum
 	return g
 }
 

@@ -30,10 +30,12 @@ type crossroads struct {
 	homes  [2]string
 	log    *testLog
 	behind *httptest.Server
+	gate   *instance
+	site   *config.Site // as configured
 }
 
-// newCrossroads starts them. identity and site are YAML of the forum's gateway;
-// without identity there is none.
+// newCrossroads starts them. identity and site are YAML of the forum's gateway,
+// in which HOME is the first home; without identity there is none.
 func newCrossroads(t *testing.T, identity, site string, sessions moodletest.Sessions) *crossroads {
 	t.Helper()
 	front, behind := unstarted(t), unstarted(t)
@@ -69,7 +71,8 @@ func newCrossroads(t *testing.T, identity, site string, sessions moodletest.Sess
 	}
 	behind.Config.Handler, front.Config.Handler = moodle, moodle
 	if identity != "" {
-		front.Config.Handler = c.gateway(identity, site, key, homes).handler
+		c.gate = c.gateway(identity, strings.ReplaceAll(site, "HOME", c.homes[0]), key, homes)
+		front.Config.Handler = c.gate.handler
 	}
 	behind.Start()
 	front.Start()
@@ -109,6 +112,7 @@ sites:
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(g.close)
+	c.site = loaded.Sites[0]
 	return g
 }
 

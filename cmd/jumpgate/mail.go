@@ -80,6 +80,9 @@ func (c mailCommand) rewriter(ctx context.Context, in *bufio.Reader) (*mail.Rewr
 		if err != nil {
 			return nil, err
 		}
+		if home.Application != gateway.Moodle {
+			return nil, fmt.Errorf("no link leads through %s: a Mahara wants a number in it that only it knows", home.Wwwroot)
+		}
 		return mail.NewRewriter(site.Wwwroot, site.Aliases, home), nil
 	}
 	to := c.To
@@ -88,11 +91,20 @@ func (c mailCommand) rewriter(ctx context.Context, in *bufio.Reader) (*mail.Rewr
 			return nil, withHint(err, "say who gets it with --to")
 		}
 	}
-	home, err := oneHome(ctx, &mail.Homes{Known: site.Mail.Homes, Now: time.Now}, to)
+	home, err := oneHome(ctx, mailHomes(site), to)
 	if err != nil || home == nil {
 		return nil, err
 	}
 	return mail.NewRewriter(site.Wwwroot, site.Aliases, home), nil
+}
+
+// mailHomes returns what the configuration says of homes: nothing while nobody
+// may land.
+func mailHomes(s *config.Site) *mail.Homes {
+	if s.MNet.Off {
+		return &mail.Homes{Now: time.Now}
+	}
+	return &mail.Homes{Known: s.Mail.Homes, Now: time.Now}
 }
 
 // oneHome returns the home of all who get a mail, or nil if none of them has

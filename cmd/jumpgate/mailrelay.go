@@ -7,10 +7,10 @@ import (
 	"net"
 	"os"
 	"sync"
-	"time"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
+	"jumpgate/sp"
 	"jumpgate/sp/mail"
 	"jumpgate/web"
 )
@@ -20,6 +20,7 @@ import (
 type relays struct {
 	log     *slog.Logger
 	metrics *web.Metrics
+	learned func(*config.Site) *sp.Learned
 	running map[gateway.Wwwroot]*relay
 	done    sync.WaitGroup
 }
@@ -30,8 +31,8 @@ type relay struct {
 }
 
 // listenMail opens the addresses of all relays.
-func listenMail(ctx context.Context, c *config.Config, log *slog.Logger, metrics *web.Metrics) (*relays, error) {
-	all := &relays{log: log, metrics: metrics, running: map[gateway.Wwwroot]*relay{}}
+func listenMail(ctx context.Context, c *config.Config, g *instance) (*relays, error) {
+	all := &relays{log: g.log, metrics: g.metrics, learned: g.learned, running: map[gateway.Wwwroot]*relay{}}
 	for _, site := range c.Sites {
 		if site.Mail.Relay == nil {
 			continue
@@ -42,21 +43,24 @@ func listenMail(ctx context.Context, c *config.Config, log *slog.Logger, metrics
 			all.shutdown(ctx)
 			return nil, withHint(fmt.Errorf("the relay of mails: %w", err), "choose a free address with mail.relay.listen")
 		}
-		all.running[site.Wwwroot] = &relay{mail.NewRelay(relayOptions(site, log, metrics)), l}
-		log.Info("relaying mails", "site", site.Wwwroot.String(), "address", l.Addr().String(), "next", site.Mail.Relay.Next.URL())
+		all.running[site.Wwwroot] = &relay{mail.NewRelay(all.options(site)), l}
+		g.log.Info("relaying mails", "site", site.Wwwroot.String(), "address", l.Addr().String(), "next", site.Mail.Relay.Next.URL())
 	}
 	return all, nil
 }
 
-func relayOptions(s *config.Site, log *slog.Logger, metrics *web.Metrics) mail.RelayOptions {
+func (all *relays) options(s *config.Site) mail.RelayOptions {
 	r := s.Mail.Relay
 	o := mail.RelayOptions{
-		Site: s.Wwwroot, Aliases: s.Aliases, Homes: &mail.Homes{Known: s.Mail.Homes, Now: time.Now},
+		Site: s.Wwwroot, Aliases: s.Aliases, Homes: mailHomes(s),
 		Clients:  r.Clients,
 		Next:     mail.Server{Address: r.Next.Address, TLS: r.Next.TLS, Username: r.Next.Username, Password: string(r.Next.Password)},
 		Hostname: hostname(),
 		MaxSize:  r.MaxSize, MaxConnections: r.MaxConnections, Timeout: r.Timeout,
-		Observe: web.ObserveMails(s.Wwwroot, log, metrics),
+		Observe: web.ObserveMails(s.Wwwroot, all.log, all.metrics),
+	}
+	if learned := all.learned(s); learned != nil {
+		o.Homes.Learned = learned
 	}
 	if r.Next.Trust != nil {
 		o.Next.Config = r.Next.Trust.Config
@@ -90,7 +94,7 @@ func (all *relays) use(c *config.Config) {
 	}
 	for _, site := range c.Sites {
 		if r := all.running[site.Wwwroot]; r != nil {
-			r.Use(relayOptions(site, all.log, all.metrics))
+			r.Use(all.options(site))
 		}
 	}
 }

@@ -97,7 +97,7 @@ func (s *server) run(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	defer g.close()
-	if s.relays, err = listenMail(ctx, c, s.log, g.metrics); err != nil {
+	if s.relays, err = listenMail(ctx, c, g); err != nil {
 		return err
 	}
 	g.configured(c, "started", nil)

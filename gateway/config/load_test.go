@@ -56,7 +56,9 @@ var compare = cmp.Options{
 		if m != nil {
 			for _, h := range m.Homes() {
 				for _, entry := range h.Entries {
-					homes[entry] = h.Home.Wwwroot
+					if homes[entry] = (gateway.Wwwroot{}); h.Home != nil {
+						homes[entry] = h.Home.Wwwroot
+					}
 				}
 			}
 		}
@@ -144,8 +146,10 @@ sites:
     bounce: auto
     mail:
       homes:
-        - {home: "https://mahara.example.org/", addresses: [Example.edu, "*.example.edu"]}
+        - {home: "http://plain.example.org/", addresses: [Example.edu, "*.example.edu"]}
         - {home: "https://old.example.org", addresses: [Ada@Example.com]}
+        - {home: "https://idp.example.org/moodle/", addresses: [staff.example.edu]}
+      learn: ["http://plain.example.org"]
       relay: {listen: ":2526", clients: [10.1.0.0/16, "::1"], next: smtp://mail.internal, tls: {ca_file: tls.pem}, username: moodle, password_file: password, max_size_mib: 5, max_connections: 3, timeout: 1m}
     peers:
       - wwwroot: https://sp.example.org
@@ -238,10 +242,13 @@ func TestAFileHoldsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	mailHomes := &gateway.MailHomes{}
-	for entry, home := range map[string]int{"example.edu": 1, "*.example.edu": 1, "ada@example.com": 0} {
+	for entry, home := range map[string]int{"example.edu": 2, "*.example.edu": 2, "ada@example.com": 0} {
 		if err := mailHomes.Add(first.Peers()[home], entry); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := mailHomes.Add(nil, "staff.example.edu"); err != nil {
+		t.Fatal(err)
 	}
 	want := &Config{
 		File:   "jumpgate.yaml",
@@ -285,7 +292,7 @@ func TestAFileHoldsEverything(t *testing.T) {
 			Redirects: Redirects{Enforce: true, Allow: []gateway.Destination{destination("https://login.example.org/realms/College"), destination("moodlemobile:")}},
 			Roam:      gateway.Access{Allow: names("ada", "carol", "dave@home.test", "student-*"), Deny: names("bob")},
 			Unsigned:  "confirm", MaxLinkLife: 30 * 24 * time.Hour, Bounce: "auto",
-			Mail: Mail{Homes: mailHomes, Relay: &MailRelay{
+			Mail: Mail{Homes: mailHomes, Learn: first.Peers()[2:3], Relay: &MailRelay{
 				Listen: ":2526", Clients: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("::1/128")},
 				Next: MailServer{
 					Address: "mail.internal:25", Trust: &ServerTLS{CAFile: in("tls.pem")},
@@ -360,6 +367,10 @@ func TestWhatIsUnwiseIsAWarning(t *testing.T) {
 				`jumpgate.yaml:7:65: "require_signed" does nothing with issuer: moodle: nobody looks at signatures, and who is logged in is not known`,
 			}},
 		{"homes for a bounce", minimal + "    bounce: auto\n    peers: [{wwwroot: 'https://a.example.org', publish: [sso_sp], subscribe: [sso_idp]}]\n", nil},
+		{"homes of mails without MNet", minimal + "    mnet: {dispatcher: off}\n    peers: [{wwwroot: 'https://a.example.org'}]\n    mail: {homes: [{home: 'https://a.example.org', addresses: [a.example]}]}\n",
+			[]string{"jumpgate.yaml:5:24: MNet is switched off: every jump will be refused, and no peer is answered", `jumpgate.yaml:7:11: "mail" changes no links while MNet is switched off`}},
+		{"learning without a relay", minimal + "    peers: [{wwwroot: 'https://a.example.org'}]\n    mail: {learn: ['https://a.example.org']}\n",
+			[]string{`jumpgate.yaml:6:19: "learn": what is learned is for the relay, and there is none`}},
 		{"a bounce that leads nowhere", minimal + "    bounce: choose\n" + peers,
 			[]string{`jumpgate.yaml:5:13: "bounce" does nothing: no peer is a home; a Moodle whose learners come here has publish: [sso_sp] and subscribe: [sso_idp]`}},
 		{"a bounce to a Mahara", minimal + "    bounce: auto\n    peers: [{wwwroot: 'https://a.example.org', application: mahara, publish: [sso_sp], subscribe: [sso_idp]}]\n",

@@ -17,6 +17,10 @@ type Mail struct {
 	// if nothing is said.
 	Homes *gateway.MailHomes
 
+	// Learn is the peers that are believed, when their people land, which mail
+	// addresses these have; about nobody of whom Homes says something.
+	Learn []*gateway.Peer
+
 	// Relay is the mail server that Moodle gives its mails to; nil for none.
 	Relay *MailRelay
 }
@@ -70,6 +74,7 @@ const (
 
 type mailDoc struct {
 	Homes []mailHomeDoc `yaml:"homes,omitempty"`
+	Learn []string      `yaml:"learn,omitempty"`
 	Relay *mailRelayDoc `yaml:"relay,omitempty"`
 }
 
@@ -91,12 +96,19 @@ type mailRelayDoc struct {
 	Timeout        string        `yaml:"timeout"`
 }
 
-func (m Mail) doc() *mailDoc {
+func (m Mail) doc(site gateway.Wwwroot) *mailDoc {
 	var d mailDoc
 	if m.Homes != nil {
 		for _, h := range m.Homes.Homes() {
-			d.Homes = append(d.Homes, mailHomeDoc{Home: h.Home.Wwwroot.String(), Addresses: h.Entries})
+			home := site
+			if h.Home != nil {
+				home = h.Home.Wwwroot
+			}
+			d.Homes = append(d.Homes, mailHomeDoc{Home: home.String(), Addresses: h.Entries})
 		}
+	}
+	for _, home := range m.Learn {
+		d.Learn = append(d.Learn, home.Wwwroot.String())
 	}
 	if r := m.Relay; r != nil {
 		d.Relay = &mailRelayDoc{
@@ -108,7 +120,7 @@ func (m Mail) doc() *mailDoc {
 		}
 		d.Relay.TLS = r.Next.Trust.doc()
 	}
-	if d.Homes == nil && d.Relay == nil {
+	if d.Homes == nil && d.Learn == nil && d.Relay == nil {
 		return nil
 	}
 	return &d
@@ -127,30 +139,61 @@ func (o object) mail(c *Config, s *Site) Mail {
 		if m.Homes == nil {
 			m.Homes = &gateway.MailHomes{}
 		}
-		o.mailHome(item, m.Homes, s.Peers)
+		o.mailHome(item, m.Homes, s)
+	}
+	for _, item := range o.list("learn") {
+		home, ok := o.mailPeer(item, "a home", s)
+		switch {
+		case ok && home == nil:
+			o.errorf(item.at, "name the homes whose word counts; the site's own people never land", "%s is the site itself", s.Wwwroot)
+		case ok && slices.Contains(m.Learn, home):
+			o.errorf(item.at, "write it once", "%s is given twice", home.Wwwroot)
+		case ok:
+			m.Learn = append(m.Learn, home)
+		}
 	}
 	if relay := o.get("relay"); relay != nil {
 		m.Relay = o.mailRelay(relay, c)
 	}
+	if s.MNet.Off && (m.Homes != nil || m.Learn != nil) {
+		o.warnf(v.at, "\"mail\" changes no links while MNet is switched off")
+	}
+	if m.Learn != nil && m.Relay == nil {
+		o.warnf(o.place("learn"), `"learn": what is learned is for the relay, and there is none`)
+	}
 	return m
 }
 
+// mailPeer reads a home, which is a peer; it is nil for the site itself.
+func (o object) mailPeer(v *value, what string, s *Site) (home *gateway.Peer, ok bool) {
+	w, ok := o.wwwroot(v, what)
+	if !ok || s.Peers == nil {
+		return nil, false
+	}
+	if w == s.Wwwroot {
+		return nil, true
+	}
+	switch home = s.Peers.Exact(w.String()); {
+	case home == nil:
+		o.errorf(v.at, "homes are peers: add it to peers first", "%s is not a peer of the site", w)
+	case home.Application != gateway.Moodle:
+		o.errorf(v.at, "leave it out: the links of its people stay as they are", "no link leads through %s: a Mahara wants a number in it that only it knows", w)
+		home = nil
+	}
+	return home, home != nil
+}
+
 // mailHome reads a home and whose it is.
-func (o object) mailHome(v *value, homes *gateway.MailHomes, peers *gateway.Allowlist) {
+func (o object) mailHome(v *value, homes *gateway.MailHomes, s *Site) {
 	o = o.object(v, "a home", fieldsOf[mailHomeDoc]())
-	const hint = "home: the wwwroot of a peer, addresses: [example.edu, ada@example.org]"
+	const hint = "home: the wwwroot of a peer (or of the site itself, for its own people), addresses: [example.edu, ada@example.org]"
 	given := o.require("home", "a home", hint)
 	given = o.require("addresses", "a home", hint) && given
-	if !given || peers == nil {
+	if !given {
 		return
 	}
-	w, ok := o.wwwroot(o.get("home"), `"home"`)
+	home, ok := o.mailPeer(o.get("home"), `"home"`, s)
 	if !ok {
-		return
-	}
-	home := peers.Exact(w.String())
-	if home == nil {
-		o.errorf(o.place("home"), "homes are peers: add it to peers first", "%s is not a peer of the site", w)
 		return
 	}
 	for _, item := range o.list("addresses") {

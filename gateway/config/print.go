@@ -248,7 +248,7 @@ func (s *Site) doc(c *Config) siteDoc {
 		UnsignedJumps:   string(s.Unsigned),
 		MaxLinkLife:     days(s.MaxLinkLife),
 		Bounce:          s.Bounce,
-		Mail:            s.Mail.doc(),
+		Mail:            s.Mail.doc(s.Wwwroot),
 	}
 	for _, p := range s.Peers.Peers() {
 		peer := s.peerDoc(p)

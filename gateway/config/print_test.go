@@ -47,6 +47,7 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 		"all services":               minimal + "    peers: [{wwwroot: 'https://a.example', publish: [], subscribe: [mnet_enrol, sso_sp, sso_idp]}]\n",
 		"a text with a backslash":    minimal + "    peers: [{wwwroot: 'https://a.example', name: 'a\\nb: ''c'''}]\n",
 		"a relay of mails":           minimal + "    mail: {relay: {next: 'smtps://[2001:db8::1]'}}\n",
+		"homes that are believed":    minimal + "    peers: [{wwwroot: 'https://a.example'}, {wwwroot: 'https://b.example'}]\n    mail: {homes: [{home: 'https://idp.example.org', addresses: [staff.example]}], learn: ['https://b.example', 'https://a.example'], relay: {next: 'smtp://127.0.0.1:26'}}\n",
 		"homes of mail addresses":    minimal + "    peers: [{wwwroot: 'https://a.example'}, {wwwroot: 'https://b.example'}]\n    mail: {homes: [{home: 'https://b.example', addresses: [c.example, '*.c.example']}, {home: 'https://a.example', addresses: [x@c.example]}, {home: 'https://b.example', addresses: [bücher.example, 'o''brien+x@d.example']}]}\n",
 		"redirects":                  minimal + "    redirects: {mode: enforce, allow: ['HTTPS://login.example.org:443/', 'https://*.example.org/x/', 'http://[2001:db8::1]:8080', 'moodlemobile:']}\n",
 		"landings by header":         minimal + "    landing: header\n",

@@ -45,6 +45,7 @@ const (
 	kindBusy    = "busy"     // sorted set: home and username by when they were busy last
 	kindTurn    = "turn:"    // + of, last: see Turn
 	kindRevoked = "revoked:" // + hash of the id of a signed link
+	kindMail    = "mail:"    // + keyed hash of a mail address: sorted set of wwwroots of homes by time (s)
 	// Limits have the rules that refuse as their kinds: "rate-user:" + username,
 	// "rate-address:" + network, "rate-peer:" + wwwroot: see rate.lua.
 )

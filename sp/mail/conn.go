@@ -14,6 +14,7 @@ import (
 type conn struct {
 	net.Conn
 	limit  time.Duration
+	cr     bool // was read last
 	closed chan struct{}
 	once   sync.Once
 
@@ -40,7 +41,20 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.mu.Unlock()
 	n, err := c.Conn.Read(p)
 	c.heard(n > 0, err)
-	return n, err
+	return c.oneCR(p[:n]), err
+}
+
+// oneCR leaves one of several carriage returns in a row. After CR, CR, LF go-smtp
+// sees no new line, and so neither a doubled dot nor the end of the mail.
+func (c *conn) oneCR(p []byte) int {
+	kept := p[:0]
+	for _, b := range p {
+		if b != '\r' || !c.cr {
+			kept = append(kept, b)
+		}
+		c.cr = b == '\r'
+	}
+	return len(kept)
 }
 
 // Write leaves out what is hidden. go-smtp writes line by line.

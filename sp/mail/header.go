@@ -16,6 +16,8 @@ type field struct {
 // header is the fields of a mail or a part, in order.
 type header []field
 
+var unfolding = strings.NewReplacer("\r\n", "", "\n", "")
+
 // parseHeader reads raw, up to the empty line at its end. It reports false for
 // what is no header. A pipe may put a line "From …" before it.
 func parseHeader(raw []byte) (header, bool) {
@@ -39,7 +41,7 @@ func parseHeader(raw []byte) (header, bool) {
 			if name == "" || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }) {
 				return nil, false
 			}
-			value := strings.NewReplacer("\r\n", "", "\n", "").Replace(string(line[colon+1:]))
+			value := unfolding.Replace(string(line[colon+1:]))
 			h = append(h, field{name: name, value: strings.Trim(value, " \t"), from: at + colon + 1, to: end})
 		}
 		at = end

@@ -13,7 +13,7 @@ type Homes struct {
 	// Known is what the configuration says; nil if it says nothing.
 	Known *gateway.MailHomes
 
-	// Learned is asked about who is not in Known; nil if nobody is.
+	// Learned is asked about who is not in Known; nil if it is not to be.
 	Learned Learned
 
 	Now func() time.Time
@@ -29,10 +29,11 @@ type Learned interface {
 // nobody jumps there at this time.
 func (h *Homes) Home(ctx context.Context, address string) (*gateway.Peer, error) {
 	var home *gateway.Peer
+	said := false
 	if h.Known != nil {
-		home = h.Known.Home(address)
+		home, said = h.Known.Home(address)
 	}
-	if home == nil && h.Learned != nil {
+	if !said && h.Learned != nil {
 		var err error
 		if home, err = h.Learned.HomeOf(ctx, address); err != nil {
 			return nil, fmt.Errorf("the home of a mail address: %w", err)

@@ -190,3 +190,25 @@ func BenchmarkRewrite(b *testing.B) {
 		})
 	}
 }
+
+// What a learner posts, each subscriber gets: it must not cost more than the
+// square of a word, or a header, which allocations show without a clock.
+func TestMailsThatAreMadeToBeSlowAreNot(t *testing.T) {
+	for name, mail := range map[string]string{
+		"addresses in one word": "\r\n" + strings.Repeat(strings.Repeat("a://中", 1000)+"\r\n", 128),
+		"links in one word":     "\r\n" + strings.Repeat(strings.Repeat("https://evil.example/中", 300)+"\r\n", 128),
+		"fields":                "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("--b\r\n"+strings.Repeat("a:\r\n", 50000)+"\r\n", 5),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, result := rewrite(t, []byte(mail)); result.Links != 0 {
+			t.Errorf("%s: %d links", name, result.Links)
+		}
+		runtime.ReadMemStats(&after)
+		if used := (after.TotalAlloc - before.TotalAlloc) >> 20; used > 160 {
+			t.Errorf("%s: %d MiB", name, used)
+		} else {
+			t.Logf("%s: %d MiB", name, used)
+		}
+	}
+}

@@ -14,7 +14,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"strings"
 
 	"jumpgate/gateway"
 )
@@ -75,24 +74,14 @@ const (
 )
 
 // jump returns the jump link for a link, if that is one to a page of the site.
-// Links that jump or land themselves were made for somebody: they stay, and so
-// do those to a home that lives below the site.
+// Links to a home that lives below the site stay, and so do those to bare pages.
 func (w *Rewriter) jump(link string) (string, bool) {
 	page, rule := gateway.ParseTarget(w.site, link)
-	if rule != gateway.RulePeerURL {
+	if rule != gateway.RulePeerURL || bare(page) {
 		return "", false
 	}
 	if _, rule := gateway.ParseTarget(w.home, link); rule == gateway.RulePeerURL && len(w.home.Wwwroot.Path()) > len(w.site.Wwwroot.Path()) {
 		return "", false
-	}
-	path := page.String()
-	if i := strings.IndexAny(path, "?#"); i >= 0 {
-		path = path[:i]
-	}
-	for _, application := range []gateway.Application{gateway.Moodle, gateway.Mahara} {
-		if path == application.JumpPath() || path == application.LandPath() {
-			return "", false
-		}
 	}
 	return gateway.JumpLink(w.home.Wwwroot, w.home.Application, w.site.Wwwroot, page), true
 }

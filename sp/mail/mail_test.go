@@ -128,6 +128,21 @@ func TestWhyAMailIsLeftAlone(t *testing.T) {
 	}
 }
 
+func TestABodyWhoseHeaderCountsItsBytesStays(t *testing.T) {
+	for _, field := range []string{"Content-MD5: Q2hlY2sgSW50ZWdyaXR5IQ==", "content-length : 40"} {
+		const text = "\r\n\r\nhttps://forum.example.net/my/\r\n"
+		for in, want := range map[string]int{
+			field + text: 0,
+			"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + field + text + "--b\r\nX: y" + text + "--b--\r\n":              1,
+			"Content-Type: multipart/mixed; boundary=b\r\n" + field + "\r\n\r\n--b\r\nX: y" + text + "--b\r\nX: y" + text + "--b--\r\n": 0,
+		} {
+			if _, result := rewrite(t, []byte(in)); result.Links != want {
+				t.Errorf("%q: %d links", in, result.Links)
+			}
+		}
+	}
+}
+
 func TestAMailThatComesByteByByteComesOutTheSame(t *testing.T) {
 	for name, in := range corpus(t) {
 		want, _ := rewrite(t, in)

@@ -131,8 +131,9 @@ func (m *message) headerEnds() {
 		m.header, m.result.Links = changed, links
 	}
 	digest := len(m.levels) > 0 && m.levels[len(m.levels)-1].digest && !h.has("content-type")
+	counted := h.has("content-md5", "content-length") // which would be wrong
 	m.leave()
-	if ok && !digest && !c.attached {
+	if ok && !digest && !c.attached && !counted {
 		m.enter(c)
 	}
 }

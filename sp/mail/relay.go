@@ -95,7 +95,8 @@ func NewRelay(o RelayOptions) *Relay {
 	return r
 }
 
-// Use changes the options for the connections to come.
+// Use changes the options for the connections to come, and the homes for the
+// mails to come: clients keep connections for as long as they like.
 func (r *Relay) Use(o RelayOptions) { r.options.Store(&o) }
 
 // acceptPause is how long Serve waits when there are no more file descriptors.
@@ -177,7 +178,7 @@ const (
 
 // serve serves a connection to its end.
 func (r *Relay) serve(c *conn, o *RelayOptions) {
-	s := &session{ctx: r.ctx, o: o, conn: c}
+	s := &session{ctx: r.ctx, o: o, latest: r.options.Load, conn: c}
 	s.server = smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) { return s, s.begin() }))
 	s.server.Domain = o.Hostname
 	s.server.MaxMessageBytes = o.MaxSize

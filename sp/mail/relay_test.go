@@ -44,7 +44,7 @@ func newRelay(t testing.TB, n *nextServer, change func(*mail.RelayOptions)) *tes
 	known := &gateway.MailHomes{}
 	home := &gateway.Peer{Wwwroot: wwwroot(t, "https://home.example.org"), Application: gateway.Moodle}
 	college := &gateway.Peer{Wwwroot: wwwroot(t, "https://college.example.com"), Application: gateway.Moodle}
-	for entry, peer := range map[string]*gateway.Peer{"example.edu": home, "college.example": college, "gone.example": {Wwwroot: wwwroot(t, "https://gone.example"), Off: true}} {
+	for entry, peer := range map[string]*gateway.Peer{"example.edu": home, "college.example": college, "gone.example": {Wwwroot: wwwroot(t, "https://gone.example"), Off: true}, "carol@staff.example": nil} {
 		if err := known.Add(peer, entry); err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func newRelay(t testing.TB, n *nextServer, change func(*mail.RelayOptions)) *tes
 	r := &testRelay{served: make(chan error, 1)}
 	o := mail.RelayOptions{
 		Site: site.Wwwroot, Aliases: site.Aliases,
-		Homes:   &mail.Homes{Known: known, Learned: learned{"carol@mail.example": home}, Now: time.Now},
+		Homes:   &mail.Homes{Known: known, Learned: learned{"carol@mail.example": home, "carol@staff.example": home, "carol@gone.example": home}, Now: time.Now},
 		Clients: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Next:    mail.Server{Address: n.addr}, Hostname: "relay.test",
 		MaxSize: 20 << 20, MaxConnections: 10, Timeout: 10 * time.Second,
@@ -159,7 +159,7 @@ func TestARelayChangesTheLinksOfThoseWhoseHomeIsKnown(t *testing.T) {
 	r := newRelay(t, n, nil)
 	c := dial(t, r)
 	c.does("", 220, "EHLO moodle.test", 250)
-	for _, to := range []string{"Ada@Example.EDU", "bob@elsewhere.example", "carol@mail.example", "error@mail.example", "eve@gone.example"} {
+	for _, to := range []string{"Ada@Example.EDU", "bob@elsewhere.example", "carol@mail.example", "error@mail.example", "carol@gone.example", "carol@staff.example"} {
 		said := c.does("MAIL FROM:<noreply@forum.example.net>", 250, "RCPT TO:<"+to+">", 250, "DATA", 354, dotted(forumMail), 250)
 		if said != "250 2.0.0 queued as A1" {
 			t.Errorf("the next server's words became %q", said)
@@ -172,14 +172,14 @@ func TestARelayChangesTheLinksOfThoseWhoseHomeIsKnown(t *testing.T) {
 	}
 	want := []string{
 		"RCPT TO:<Ada@Example.EDU>\n" + changedMail, "RCPT TO:<bob@elsewhere.example>\n" + forumMail, "RCPT TO:<carol@mail.example>\n" + changedMail,
-		"RCPT TO:<error@mail.example>\n" + forumMail, "RCPT TO:<eve@gone.example>\n" + forumMail,
+		"RCPT TO:<error@mail.example>\n" + forumMail, "RCPT TO:<carol@gone.example>\n" + forumMail, "RCPT TO:<carol@staff.example>\n" + forumMail,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{
 		"sent 250 Example.EDU 1 https://home.example.org 1", "sent 250 elsewhere.example 1", "sent 250 mail.example 1 https://home.example.org 1",
-		"sent 250 mail.example 1", "sent 250 gone.example 1",
+		"sent 250 mail.example 1", "sent 250 gone.example 1", "sent 250 staff.example 1",
 	}, r.outcomes()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -409,13 +409,15 @@ func TestNothingOfAnAddressBecomesACommand(t *testing.T) {
 
 func TestNothingOfAMailBecomesACommand(t *testing.T) {
 	for sent, want := range map[string]string{
-		"a\n.\nRCPT TO:<x@evil.example>\r\n":               "a\r\n.\r\nRCPT TO:<x@evil.example>\r\n",
-		"a\n.\r\nQUIT\r\n":                                 "a\r\n.\r\nQUIT\r\n",
-		"a\r\n..\r\nQUIT\r\n":                              "a\r\n.\r\nQUIT\r\n",
-		"a\r.\r\nQUIT\r\n":                                 "",
-		"a\r\n\r.\rQUIT\r\n":                               "",
-		"a\rb\r\n":                                         "a\rb\r\n",
-		strings.Repeat("x", 2<<20) + "\r\n":                "",
+		"a\n.\nRCPT TO:<x@evil.example>\r\n": "a\r\n.\r\nRCPT TO:<x@evil.example>\r\n",
+		"a\n.\r\nQUIT\r\n":                   "a\r\n.\r\nQUIT\r\n",
+		"a\r\n..\r\nQUIT\r\n":                "a\r\n.\r\nQUIT\r\n",
+		"a\r.\r\nQUIT\r\n":                   "",
+		"a\r\n\r.\rQUIT\r\n":                 "",
+		"a\rb\r\n":                           "a\rb\r\n",
+		"a\r":                                "a", // with the end of the line: CR, CR, LF
+		"a\r\r\n..b\r\r":                     "a\r\n.b",
+		strings.Repeat("x", 2<<20) + "\r\n":  "",
 		"Subject: x\r\n\r\n" + strings.Repeat("y", 500000): "Subject: x\r\n\r\n" + strings.Repeat("y", 500000),
 	} {
 		for _, to := range []string{"ada@example.edu", "ada@elsewhere.example"} {
@@ -508,5 +510,20 @@ func TestChangedOptionsAreForNewConnections(t *testing.T) {
 	before.does("MAIL FROM:<>", 250, "RCPT TO:<ada@example.edu>", 250, "DATA", 354, dotted(forumMail), 250)
 	if len(n.got()) != 1 || len(other.got()) != 1 {
 		t.Errorf("%d and %d mails", len(n.got()), len(other.got()))
+	}
+}
+
+func TestChangedHomesAreForTheNextMail(t *testing.T) {
+	n := newNext(t, &nextServer{})
+	var options mail.RelayOptions
+	r := newRelay(t, n, func(o *mail.RelayOptions) { options = *o })
+	c := dial(t, r)
+	c.does("", 220, "EHLO moodle.test", 250, "MAIL FROM:<>", 250, "RCPT TO:<ada@example.edu>", 250)
+	options.Homes = &mail.Homes{Now: time.Now} // the home is none any more
+	r.Use(options)
+	c.does("RCPT TO:<bob@example.edu>", 250, "DATA", 354, dotted(forumMail), 250)
+	c.does("MAIL FROM:<>", 250, "RCPT TO:<ada@example.edu>", 250, "DATA", 354, dotted(forumMail), 250)
+	if got := n.got(); len(got) != 2 || string(got[0].data) != changedMail || string(got[1].data) != forumMail {
+		t.Errorf("%q", got)
 	}
 }

@@ -18,6 +18,7 @@ import (
 type session struct {
 	ctx    context.Context
 	o      *RelayOptions
+	latest func() *RelayOptions
 	conn   *conn
 	server *smtp.Server
 
@@ -28,6 +29,7 @@ type session struct {
 
 	mail struct { // since its sender was named
 		begun      time.Time
+		homes      *Homes        // as they were then
 		home       *gateway.Peer // of the first recipient
 		domain     string
 		recipients int
@@ -96,7 +98,7 @@ func (s *session) hangUp() {
 // Mail names the sender.
 func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	s.Reset()
-	s.mail.begun = time.Now()
+	s.mail.begun, s.mail.homes = time.Now(), s.latest().Homes
 	err := s.begins(from, opts)
 	s.conn.setBusy(err == nil)
 	return err
@@ -142,7 +144,7 @@ func (s *session) Rcpt(to string, opts *smtp.RcptOptions) error {
 	if !ok {
 		return errBadAddress
 	}
-	home, err := s.o.Homes.Home(s.ctx, to)
+	home, err := s.mail.homes.Home(s.ctx, to)
 	if err != nil {
 		home = nil // the links work all the same, with one more question on the way
 	}

@@ -79,6 +79,7 @@ func (t *textFinder) armour() {
 // links finds the links in a word. One within the address of something else
 // belongs to that.
 func (t *textFinder) links() {
+	others := afterMailto(t.word)
 	for at := 0; ; {
 		colon := bytes.Index(t.word[at:], []byte("://"))
 		if colon < 0 {
@@ -90,8 +91,8 @@ func (t *textFinder) links() {
 			begin--
 		}
 		end := t.linkEnd(colon + 3)
-		scheme, before := strings.ToLower(string(t.word[begin:colon])), strings.ToLower(string(t.word[:begin]))
-		if (scheme == "http" || scheme == "https") && !strings.Contains(before, "mailto:") {
+		scheme := t.word[begin:colon]
+		if (bytes.EqualFold(scheme, []byte("http")) || bytes.EqualFold(scheme, []byte("https"))) && begin < others {
 			link := t.trim(t.word[begin:end])
 			if address, ok := t.jump(string(link)); ok && (t.unicode || isASCII(link)) {
 				t.list = append(t.list, edit{t.from + int64(begin), t.from + int64(begin+len(link)), address})
@@ -99,6 +100,17 @@ func (t *textFinder) links() {
 		}
 		at = end
 	}
+}
+
+// afterMailto returns where what a mailto: is for begins, or more than there is.
+func afterMailto(word []byte) int {
+	mailto := []byte("mailto:")
+	for i := range len(word) - len(mailto) {
+		if bytes.EqualFold(word[i:i+len(mailto)], mailto) {
+			return i + len(mailto)
+		}
+	}
+	return len(word)
 }
 
 func isScheme(c byte) bool {

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"jumpgate/gateway/config"
+	"jumpgate/sp"
+)
+
+// learned returns what knows from which homes people have come to a site, or nil
+// if no home is believed, or nobody may land.
+func (g *instance) learned(s *config.Site) *sp.Learned {
+	g.mu.Lock()
+	known := g.sites[s.Wwwroot]
+	g.mu.Unlock()
+	if len(s.Mail.Learn) == 0 || s.MNet.Off || known == nil {
+		return nil
+	}
+	return &sp.Learned{
+		Site: s.Wwwroot, Names: s.Aliases, Peers: s.Peers, Homes: s.Mail.Learn, Known: s.Mail.Homes,
+		Keys: func() [][32]byte { return known.Secrets("mail address") }, Store: g.redis.Site(s.Wwwroot),
+	}
+}
+
+// learns returns how a site learns of its landings, or nil.
+func (g *instance) learns(s *config.Site) *sp.Learns {
+	learned := g.learned(s)
+	if learned == nil {
+		return nil
+	}
+	return &sp.Learns{Learned: learned, Learning: g.learning, Failed: func(err error) {
+		g.log.Warn("where a learner comes from was not learned", "site", s.Wwwroot.String(), "error", err)
+	}}
+}
