@@ -132,7 +132,7 @@ func newHome(t testing.TB, limits store.Limits, change ...func(*home, *idp.Optio
 		Site: site, Peers: peers, Source: h.source, Store: h.state, Cookie: "MoodleSession",
 		Browsers:       h.state.Sessions(sessions.Options{Path: "/", MaxAge: 900, HttpOnly: true, Secure: true}, limits, client),
 		SessionTimeout: 8 * time.Hour, Client: client, Secrets: func() [][32]byte { return [][32]byte{{1}} },
-		Children: idp.NewChildren(func(idp.Logout) {}, nil),
+		Children: mnet.NewChildren(func(mnet.Logout) {}, nil),
 		Call:     func(context.Context, *gateway.Peer, string, ...mnet.Value) (mnet.Value, error) { return true, nil },
 	}
 	for _, c := range change {

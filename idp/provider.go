@@ -51,7 +51,7 @@ type Options struct {
 	Now            func() time.Time                 // nil means time.Now; peers may be good for a time only
 
 	// Children ends sessions at peers, which Call calls.
-	Children *Children
+	Children *mnet.Children
 	Call     func(ctx context.Context, peer *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error)
 
 	// Redeemed is told what became of a token before the peer is. If it fails,

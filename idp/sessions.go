@@ -104,13 +104,13 @@ func (p *Provider) killChildren(ctx context.Context, call *mnet.Call) (mnet.Valu
 	report := ""
 	for _, s := range ended {
 		if s.Peer != call.Peer.Wwwroot {
-			p.endChild(s, CausePeer)
+			p.endChild(s, mnet.CausePeer)
 			report += "Deleting session\n"
 		} else if err := p.Store.Told(ctx, s); err != nil {
 			return nil, err
 		}
 	}
-	p.endHomes(ctx, ended, CausePeer)
+	p.endHomes(ctx, ended, mnet.CausePeer)
 	return report, nil
 }
 
@@ -119,9 +119,9 @@ func (p *Provider) killChildren(ctx context.Context, call *mnet.Call) (mnet.Valu
 func (p *Provider) EndSessions(ctx context.Context, username string) error {
 	ended, err := p.Store.EndPeerSessions(ctx, username, "")
 	for _, s := range ended {
-		p.endChild(s, CauseAdministrator)
+		p.endChild(s, mnet.CauseAdministrator)
 	}
-	p.endHomes(ctx, ended, CauseAdministrator)
+	p.endHomes(ctx, ended, mnet.CauseAdministrator)
 	return err
 }
 
@@ -136,18 +136,18 @@ func (p *Provider) homeEnded(ctx context.Context, ending store.Ending, cause str
 
 // endChild ends a session at a peer in the background.
 func (p *Provider) endChild(s store.PeerSession, cause string) {
-	l := Logout{Site: p.Site, At: s.Peer, Username: s.Username, Cause: cause}
+	l := mnet.Logout{Site: p.Site, At: s.Peer, Username: s.Username, Cause: cause}
 	peer := p.Peers.Exact(s.Peer.String())
 	if peer == nil || !peer.Subscribes(gateway.ServiceSSOSP) {
-		l.Outcome = OutcomeNotSubscribed
-		p.Children.observe(l)
+		l.Outcome = mnet.OutcomeNotSubscribed
+		p.Children.Observe(l)
 		return
 	}
-	p.Children.end(l, func(ctx context.Context) (mnet.Value, error) {
+	p.Children.End(l, func(ctx context.Context) (mnet.Value, error) {
 		// A peer knows no more than user and browser. If Redis cannot say,
 		// rather one session too many ends than one too few.
 		if again, err := p.Store.LandedAgain(ctx, s); err == nil && again {
-			return nil, errLandedAgain
+			return nil, mnet.ErrLandedAgain
 		}
 		answer, err := p.Call(ctx, peer, killChild, s.Username, s.UserAgent)
 		if err == nil {
@@ -158,8 +158,7 @@ func (p *Provider) endChild(s store.PeerSession, cause string) {
 }
 
 // endHomes logs a learner out at home, in the browsers whose sessions these
-// are. Nothing else would do it later, so where it fails it is tried again in
-// the background.
+// are.
 func (p *Provider) endHomes(ctx context.Context, sessions []store.PeerSession, cause string) {
 	ctx, cancel := context.WithTimeout(ctx, homeTime)
 	defer cancel()
@@ -172,22 +171,13 @@ func (p *Provider) endHomes(ctx context.Context, sessions []store.PeerSession, c
 		}
 		seen[home.Session] = true
 		all.Go(func() {
-			l := Logout{Site: p.Site, At: p.Site, Username: s.Username, Cause: cause, Outcome: OutcomeFailed, Err: err}
+			l := mnet.Logout{Site: p.Site, At: p.Site, Username: s.Username, Cause: cause, Outcome: mnet.OutcomeFailed, Err: err}
 			if err != nil { // no key of ours opens it
-				p.Children.observe(l)
+				p.Children.Observe(l)
 				return
 			}
-			start := time.Now()
 			ending := p.Store.Ending(home.Session)
-			end := func(ctx context.Context) (mnet.Value, error) { return true, p.endHome(ctx, home, ending, cause) }
-			_, l.Err = end(ctx)
-			l.Tries, l.Took = 1, time.Since(start)
-			if l.Err != nil {
-				p.Children.end(l, end)
-				return
-			}
-			l.Outcome = OutcomeEnded
-			p.Children.observe(l)
+			p.Children.EndNow(ctx, l, func(ctx context.Context) error { return p.endHome(ctx, home, ending, cause) })
 		})
 	}
 	all.Wait()

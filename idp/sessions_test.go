@@ -41,7 +41,7 @@ type ends struct {
 
 	call     func(peer *gateway.Peer) (mnet.Value, error)
 	logout   error
-	children *idp.Children
+	children *mnet.Children
 }
 
 func (e *ends) say(parts ...string) {
@@ -69,7 +69,7 @@ func observed(t *testing.T) (*home, *ends) {
 	t.Helper()
 	h, e := newHome(t, store.Limits{}), &ends{}
 	o := h.Options
-	e.children = idp.NewChildren(func(l idp.Logout) {
+	e.children = mnet.NewChildren(func(l mnet.Logout) {
 		e.say("outcome:", l.At.Hostname(), l.Username, l.Cause, l.Outcome)
 	}, nil)
 	o.Children = e.children
@@ -192,7 +192,7 @@ func TestWhenMoodleDoesNotLogOutThatIsTold(t *testing.T) {
 // patient lets a home try again, without pauses.
 func (h *home) patient(e *ends, tries int) {
 	o := h.Options
-	o.Children = idp.NewChildren(func(l idp.Logout) {
+	o.Children = mnet.NewChildren(func(l mnet.Logout) {
 		e.say("outcome:", l.At.Hostname(), l.Outcome, "after", strconv.Itoa(l.Tries))
 	}, make([]time.Duration, tries-1))
 	e.children = o.Children
@@ -382,7 +382,7 @@ func TestADeadPeerDoesNotHoldUpALogout(t *testing.T) {
 func TestALateTryDoesNotEndTheNextSession(t *testing.T) {
 	h, e := observed(t)
 	o := h.Options
-	o.Children = idp.NewChildren(func(l idp.Logout) { e.say("outcome:", l.At.Hostname(), l.Outcome) }, []time.Duration{0, 0})
+	o.Children = mnet.NewChildren(func(l mnet.Logout) { e.say("outcome:", l.At.Hostname(), l.Outcome) }, []time.Duration{0, 0})
 	e.children = o.Children
 	h.Provider = idp.New(o)
 	h.lands(t, "sp.test", firefox, adas)

@@ -72,18 +72,18 @@ func (p *Provider) Watch(r *http.Request, res *http.Response) error {
 // soon as Redis can say which.
 func (p *Provider) endedAtHome(ctx context.Context, session string) {
 	ending := p.Store.Ending(session)
-	l := Logout{Site: p.Site, Cause: CauseHome, Tries: 1, Err: p.homeEnded(ctx, ending, CauseHome)}
-	unknown := func(l Logout) {
+	l := mnet.Logout{Site: p.Site, Cause: mnet.CauseHome, Tries: 1, Err: p.homeEnded(ctx, ending, mnet.CauseHome)}
+	unknown := func(l mnet.Logout) {
 		if !l.Done() {
-			l.Outcome = OutcomeUnknown
-			p.Children.observe(l)
+			l.Outcome = mnet.OutcomeUnknown
+			p.Children.Observe(l)
 		}
 	}
 	switch {
 	case l.Err == nil:
 	case errors.Is(l.Err, store.ErrUnavailable):
-		l.Outcome = OutcomeFailed
-		p.Children.start(l, func(ctx context.Context) (mnet.Value, error) { return true, p.homeEnded(ctx, ending, CauseHome) }, unknown)
+		l.Outcome = mnet.OutcomeFailed
+		p.Children.Start(l, func(ctx context.Context) (mnet.Value, error) { return true, p.homeEnded(ctx, ending, mnet.CauseHome) }, unknown)
 	default:
 		unknown(l)
 	}

@@ -20,6 +20,7 @@ import (
 type HeaderLogins struct {
 	Names  gateway.AccountNames
 	Moodle HeaderMoodle // nil with Landings.App
+	Visits *Visits      // knows the sessions that landings begin; nil with Landings.App
 
 	// Call calls a method of a home: mnet.Caller.Call.
 	Call func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error)
@@ -58,7 +59,23 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 		a.Err = err
 		return a
 	}
-	account, refused, err := l.redeem(r, a)
+	if !a.present.visits() {
+		return l.logIn(r, a)
+	}
+	if a.Err = l.Header.Visits.Store.Hold(r.Context(), a.present.session); a.Err != nil {
+		return a
+	}
+	if a = l.logIn(r, a); a.Outcome != OutcomeSame {
+		l.Header.Visits.letGo(r.Context(), a.present.session)
+	}
+	return a
+}
+
+// logIn is LogIn for who may land. A session that a landing has begun is held
+// meanwhile.
+func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
+	learner, account, refused, err := l.redeem(r, a)
+	a.learner = learner
 	switch {
 	case err != nil:
 		a.Err = err
@@ -74,7 +91,9 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 		return l.logInApp(r, a, account)
 	}
 	if a.present.isAccount(account) {
-		a.Outcome, a.Location = OutcomeSame, a.Target.URL()
+		if a.Err = l.Header.Visits.begin(r, a, a.present); a.Err == nil {
+			a.Outcome, a.Location = OutcomeSame, a.Target.URL()
+		}
 		return a
 	}
 	creates, err := l.creates(r.Context(), a.Home, account)
@@ -85,6 +104,9 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 	case creates && a.Home.AutoAdd == gateway.AutoAddExisting:
 		return l.turnAway(a, refusal{rule: gateway.RuleAccountMissing})
 	case creates, a.present.loggedIn():
+		if a.Err = l.Header.Visits.Store.Await(r.Context(), a.Home.Wwwroot, learner, agentHash(r)); a.Err != nil {
+			return a
+		}
 		return l.askAccount(a, account, creates)
 	}
 	a.Outcome = OutcomeLanded
@@ -105,6 +127,11 @@ func (l *Landings) creates(ctx context.Context, home *gateway.Peer, account gate
 func (p present) isAccount(account gateway.User) bool {
 	return p.who.User.ID != 0 && p.who.User.Username == account.Username && p.who.User.Auth == moodle.AuthHeader &&
 		!p.who.Remote && !p.who.LoginAs
+}
+
+// visits reports whether the session may be one that a landing has begun.
+func (p present) visits() bool {
+	return p.who.User.Auth == moodle.AuthHeader && !p.who.LoginAs
 }
 
 // enter logs an account in. Of the new session the browser learns only when it is
@@ -128,8 +155,17 @@ func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arriv
 		a.Outcome, a.Err = "", err
 		return a
 	}
-	if now := (present{login.Session, who}); !now.isAccount(account) || who.User.Suspended || who.User.Deleted {
+	now := present{login.Session, who}
+	if !now.isAccount(account) || who.User.Suspended || who.User.Deleted {
 		return l.turnAway(a, refusal{gateway.RuleAccountRefused, errors.Join(now.other(), l.expel(r, now))})
+	}
+	err = l.Header.Visits.begin(r, a, now)
+	switch {
+	case errors.Is(err, store.ErrLoggedOut):
+		return l.turnAway(a, refusal{gateway.RuleTokenRefused, errors.Join(err, l.expel(r, now))})
+	case err != nil: // a logout at home would not end it
+		a.Outcome, a.Err = "", errors.Join(err, l.expel(r, now))
+		return a
 	}
 	a.Location, a.Cookies = a.Target.URL(), login.Cookies
 	return a

@@ -122,7 +122,8 @@ func newHeaderForum(t testing.TB, m *headerMoodle, change ...func(*gateway.Peer)
 				m.hasAskedOf = append(m.hasAskedOf, username)
 				return m.has, m.hasErr
 			},
-			Spend: func(context.Context, netip.Addr) error { return m.rate },
+			Spend:  func(context.Context, netip.Addr) error { return m.rate },
+			Visits: newVisits(t, peers),
 		},
 	}
 	return f

@@ -87,6 +87,8 @@ type Arrival struct {
 
 	landing gateway.Landing
 	present present
+	learner string // what the home calls the newcomer
+	asked   bool   // the learner was, and says yes
 	mail    string // address of who has landed, if their home or Moodle has told it
 	session string // of who has landed at a Moodle with MNet, if nobody has asked whose it is
 }

@@ -2,9 +2,7 @@ package sp
 
 import (
 	"context"
-	"crypto/sha1" // the wire's, protocol page, section 5.3
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -41,31 +39,34 @@ type refusal struct {
 // and what has logged in does not do so again, however long a home takes it: it is
 // the home that burns tokens, and a stock Moodle does not. With MySQL it knows one
 // in any letter case, so that is the same token here.
-func (l *Landings) redeem(r *http.Request, a Arrival) (gateway.User, *refusal, error) {
+func (l *Landings) redeem(r *http.Request, a Arrival) (learner string, account gateway.User, _ *refusal, err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), redeemTime)
 	defer cancel()
 	if !tokenShape.MatchString(a.Token) {
-		return gateway.User{}, &refusal{rule: gateway.RuleTokenMalformed}, nil
+		return "", account, &refusal{rule: gateway.RuleTokenMalformed}, nil
 	}
 	token := a.Home.Wwwroot.String() + "\x00" + strings.ToLower(a.Token)
 	if tried, err := l.Once.ReplayedWithin(ctx, sha256.Sum256([]byte("jumpgate tried\x00"+token)), triedLife); tried || err != nil {
-		return gateway.User{}, &refusal{rule: gateway.RuleTokenUsed}, err
+		return "", account, &refusal{rule: gateway.RuleTokenUsed}, err
 	}
-	agent := sha1.Sum([]byte(r.UserAgent()))
-	told, err := l.Header.Call(ctx, a.Home, userAuthorise, a.Token, hex.EncodeToString(agent[:]))
+	told, err := l.Header.Call(ctx, a.Home, userAuthorise, a.Token, agentHash(r))
 	if err != nil {
 		rule := gateway.RuleHomeFailed
 		if fault, ok := errors.AsType[*mnet.Fault](err); ok && !fault.Unauthenticated &&
 			(fault.Code == mnet.FaultNoSession || fault.Code == mnet.FaultSessionTimedOut || fault.Code == mnet.FaultUserMismatch) {
 			rule = gateway.RuleTokenRefused
 		}
-		return gateway.User{}, &refusal{rule, err}, nil
+		return "", account, &refusal{rule, err}, nil
 	}
 	if used, err := l.Once.Replayed(ctx, sha256.Sum256([]byte("jumpgate token\x00"+token))); used || err != nil {
-		return gateway.User{}, &refusal{rule: gateway.RuleTokenUsed}, err
+		return "", account, &refusal{rule: gateway.RuleTokenUsed}, err
 	}
-	user, refused := l.Header.account(a.Home, told)
-	return user, refused, nil
+	account, refused := l.Header.account(a.Home, told)
+	if fields, ok := mnet.Map(told); ok {
+		name, _ := fields.Get("username")
+		learner = mnet.Text(name)
+	}
+	return learner, account, refused, nil
 }
 
 // The sizes of Moodle's columns, in characters.

@@ -49,6 +49,7 @@ type ticket struct {
 	Mail     string          `json:"mail,omitempty"`
 	Cookies  []string        `json:"cookies,omitempty"`
 	Account  *gateway.User   `json:"account,omitempty"`
+	Learner  string          `json:"learner,omitempty"` // what the home calls who has the Account
 	Expires  time.Time       `json:"expires"`
 }
 
@@ -68,7 +69,7 @@ func (l *Landings) ask(a Arrival, newcomer present, cookies []string) Arrival {
 
 // askAccount asks the learner before an account is logged in, or created.
 func (l *Landings) askAccount(a Arrival, account gateway.User, creates bool) Arrival {
-	a = l.question(a, account, ticket{Account: &account})
+	a = l.question(a, account, ticket{Account: &account, Learner: a.learner})
 	if a.Question != nil {
 		a.Question.Creates = creates
 	}
@@ -129,7 +130,7 @@ func (l *Landings) decided(r *http.Request, here present, t ticket, answer strin
 	a := Arrival{
 		Rule: d.Rule, Home: d.Peer, Target: d.Target, Wantsurl: t.Wantsurl, Token: t.Token,
 		Username: here.who.User.Username, Newcomer: t.Username,
-		landing: landing, present: here, mail: t.Mail,
+		landing: landing, present: here, learner: t.Learner, asked: true, mail: t.Mail,
 	}
 	switch {
 	case !d.Allow:

@@ -265,8 +265,8 @@ func TestRedemptionsFaultsAndLogoutsAreEvents(t *testing.T) {
 	called(context.Background(), mnet.Event{Addr: addr, Peer: sp, Verified: true, Method: "a/b", Reason: mnet.ReasonOK})
 	called(context.Background(), mnet.Event{Addr: addr, Peer: sp, Claimed: "https://sp.test", Reason: mnet.ReasonBadSignature, Fault: &mnet.Fault{Code: 7010}, Status: 200})
 	called(context.Background(), mnet.Event{Addr: addr, Peer: sp, Verified: true, Method: "a/b", Reason: mnet.ReasonFailed, Err: errors.New("why\n"), Status: 200})
-	web.ObserveLogouts(log, metrics, trail)(idp.Logout{
-		Site: site, At: sp.Wwwroot, Username: "ada", Cause: idp.CauseHome, Outcome: idp.OutcomeFailed, Took: time.Second, Err: errors.New("no answer"),
+	web.ObserveLogouts(log, metrics, trail)(mnet.Logout{
+		Site: site, At: sp.Wwwroot, Username: "ada", Cause: mnet.CauseHome, Outcome: mnet.OutcomeFailed, Took: time.Second, Err: errors.New("no answer"),
 	})
 	trail.Close()
 

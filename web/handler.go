@@ -32,6 +32,7 @@ type Site struct {
 	Homes     *sp.Homes
 	Bounces   *sp.Bounces // nil if nobody is sent home
 	Landings  *sp.Landings
+	Visits    *sp.Visits   // nil if Moodle itself logs in who lands
 	RPC       http.Handler // the MNet endpoint; nil if MNet is switched off
 	PublicKey http.Handler // nil then too
 	Trail     *audit.Trail // of decisions; nil for none
@@ -40,6 +41,7 @@ type Site struct {
 	watch       proxy.Inspect // looks at what Moodle answers
 	loginReturn proxy.Inspect // and lets a pending jump take its place
 	bounce      proxy.Inspect // does both, and sends learners home
+	leave       proxy.Inspect // watches, and sends those home who log out
 	requests    prometheus.Counter
 }
 
@@ -61,7 +63,7 @@ func NewHandler(sites []*Site, trust proxy.Trust, log *slog.Logger, metrics *Met
 			jump = h.guardedJump(site)
 		}
 		site.ours = h.router(site, jump)
-		site.watch, site.loginReturn, site.bounce = h.watch(site), h.loginReturn(site), h.bounce(site)
+		site.watch, site.loginReturn, site.bounce, site.leave = h.watch(site), h.loginReturn(site), h.bounce(site), h.leave(site)
 		site.requests = metrics.requests.WithLabelValues(site.Wwwroot.String())
 		for _, name := range hostsOf(site.Wwwroot) {
 			h.at(name, site).itself = true
@@ -107,11 +109,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		site.ours.ServeHTTP(w, r)
 	case site.Landings != nil && site.Landings.App != nil:
 		h.asLearner(w, r, site)
+	case site.Visits != nil && site.Visits.Leaves(r):
+		site.Proxy.Serve(w, r, site.leave)
 	case site.Bounces != nil && site.Bounces.Watches(r):
 		site.Proxy.Serve(w, r, site.bounce)
 	case site.IDP != nil && site.IDP.Expects(r):
 		site.Proxy.Serve(w, r, site.loginReturn)
-	case site.IDP != nil && site.IDP.Watches(r):
+	case site.Visits != nil, site.IDP != nil && site.IDP.Watches(r):
 		site.Proxy.Serve(w, r, site.watch)
 	default:
 		site.Proxy.ServeHTTP(w, r)
@@ -147,6 +151,9 @@ func (h *Handler) watch(site *Site) proxy.Inspect {
 			if err := site.IDP.Watch(r, res); err != nil {
 				h.failed(r, site, "identity could not be forgotten", err)
 			}
+		}
+		if site.Visits != nil {
+			site.Visits.Use(r, res)
 		}
 		return false
 	}

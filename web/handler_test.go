@@ -18,6 +18,7 @@ import (
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/audit"
+	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/proxy"
 	"jumpgate/gateway/store"
@@ -127,7 +128,7 @@ func newRecordedFront(t testing.TB, root string, trail *audit.Trail, change ...f
 		Site: site, Peers: peers, Source: source{}, Store: state, Cookie: "MoodleSession",
 		Browsers:       state.Sessions(sessions.Options{Path: "/", MaxAge: 900}, store.Limits{PerAddress: 3}, address),
 		SessionTimeout: time.Hour, Client: address, Secrets: func() [][32]byte { return [][32]byte{{1}} },
-		Children: idp.NewChildren(func(idp.Logout) {}, nil),
+		Children: mnet.NewChildren(func(mnet.Logout) {}, nil),
 	}
 	for _, c := range change {
 		c(&options)

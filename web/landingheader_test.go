@@ -43,9 +43,18 @@ func newByHeader(t *testing.T) (*guarded, *byHeader) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	redis, err := store.Open(store.Options{Addr: store.Embedded})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { redis.Close() })
+	g.site.Visits = &sp.Visits{
+		Site: g.site.Wwwroot, Peers: g.site.Peers, Cookie: "MoodleSession", Life: time.Hour, Store: redis.Site(g.site.Wwwroot),
+		Secrets: func() [][32]byte { return [][32]byte{{1}} }, Now: time.Now, Children: mnet.NewChildren(func(mnet.Logout) {}, nil),
+	}
 	g.site.Landings.Source = m
 	g.site.Landings.Header = &sp.HeaderLogins{
-		Names: names, Moodle: m,
+		Names: names, Moodle: m, Visits: g.site.Visits,
 		Spend: func(context.Context, netip.Addr) error { return m.rate },
 		Call: func(context.Context, *gateway.Peer, string, ...mnet.Value) (mnet.Value, error) {
 			return mnet.Struct{{Name: "username", Value: "ada"}, {Name: "firstname", Value: "Ada"}, {Name: "lastname", Value: "L"}, {Name: "email", Value: "a@b"}}, m.fault

@@ -21,6 +21,7 @@ import (
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/audit"
+	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
 	"jumpgate/gateway/proxy"
 	"jumpgate/gateway/store"
@@ -128,7 +129,7 @@ func withTrail(t *testing.T, source idp.Source) (h http.Handler, metrics *web.Me
 		IDP: idp.New(idp.Options{
 			Site: site, Peers: peers, Source: source, Store: state, Cookie: "MoodleSession", Client: trust.Client,
 			Browsers: state.Sessions(sessions.Options{Path: "/", MaxAge: 900}, store.Limits{PerAddress: 1e6}, trust.Client), Secrets: func() [][32]byte { return [][32]byte{{1}} },
-			Roam: gateway.Access{}, Children: idp.NewChildren(func(idp.Logout) {}, nil),
+			Roam: gateway.Access{}, Children: mnet.NewChildren(func(mnet.Logout) {}, nil),
 		}),
 		Homes: &sp.Homes{Site: site, Peers: peers, Keys: func() [][32]byte { return make([][32]byte, 1) }, Now: time.Now},
 	}}, trust, slog.New(slog.NewTextHandler(log, nil)), f.metrics)

@@ -7,7 +7,7 @@ import (
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/audit"
-	"jumpgate/idp"
+	"jumpgate/gateway/mnet"
 )
 
 // ObserveLogouts returns what is called for each session that was to end: it
@@ -15,15 +15,15 @@ import (
 // metrics. While Redis is
 // down anybody's new session may be the end of another, so of those one line a
 // second is logged.
-func ObserveLogouts(log *slog.Logger, metrics *Metrics, trail *audit.Trail) func(idp.Logout) {
+func ObserveLogouts(log *slog.Logger, metrics *Metrics, trail *audit.Trail) func(mnet.Logout) {
 	unknown := &quiet{last: map[string]time.Time{}}
-	return func(l idp.Logout) {
+	return func(l mnet.Logout) {
 		peer := ""
-		if l.At != l.Site && l.Outcome != idp.OutcomeNotSubscribed { // that may be no peer any more
+		if l.At != l.Site && l.Outcome != mnet.OutcomeNotSubscribed { // that may be no peer any more
 			peer = l.At.String()
 		}
 		metrics.logouts.WithLabelValues(l.Site.String(), peer, l.Cause, l.Outcome).Inc()
-		if l.Outcome == idp.OutcomeUnknown && !unknown.mayLog(l.Site.String(), time.Now()) {
+		if l.Outcome == mnet.OutcomeUnknown && !unknown.mayLog(l.Site.String(), time.Now()) {
 			return
 		}
 		level := slog.LevelWarn
@@ -35,7 +35,7 @@ func ObserveLogouts(log *slog.Logger, metrics *Metrics, trail *audit.Trail) func
 	}
 }
 
-func logoutEvent(l idp.Logout) audit.Event {
+func logoutEvent(l mnet.Logout) audit.Event {
 	e := audit.Event{
 		Kind: audit.KindLogout, Site: l.Site.String(), Step: l.Cause, User: l.Username, Outcome: l.Outcome, Latency: l.Took.Microseconds(),
 	}
@@ -48,7 +48,7 @@ func logoutEvent(l idp.Logout) audit.Event {
 	return e
 }
 
-func logoutAttrs(l idp.Logout) []slog.Attr {
+func logoutAttrs(l mnet.Logout) []slog.Attr {
 	attrs := []slog.Attr{slog.String("site", l.Site.String())}
 	if l.At != (gateway.Wwwroot{}) {
 		attrs = append(attrs, slog.String("at", l.At.String()), slog.String("user", l.Username))

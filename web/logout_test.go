@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"jumpgate/gateway"
-	"jumpgate/idp"
+	"jumpgate/gateway/mnet"
 	"jumpgate/web"
 )
 
@@ -24,33 +24,33 @@ func TestLogoutsAreLoggedAndCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
-		logout      idp.Logout
+		logout      mnet.Logout
 		times       int
 		lines       int
 		log, metric string
 	}{
 		"a peer": {
-			idp.Logout{Site: home, At: forum, Username: "ada", Cause: idp.CauseHome, Outcome: idp.OutcomeEnded, Tries: 2, Took: time.Second}, 2, 2,
+			mnet.Logout{Site: home, At: forum, Username: "ada", Cause: mnet.CauseHome, Outcome: mnet.OutcomeEnded, Tries: 2, Took: time.Second}, 2, 2,
 			"level=INFO msg=logout site=https://home.test at=https://forum.test user=ada cause=home outcome=ended tries=2 took=1s",
 			`jumpgate_logouts_total{cause="home",outcome="ended",peer="https://forum.test",site="https://home.test"} 2`,
 		},
 		"a dead peer": {
-			idp.Logout{Site: home, At: forum, Username: "ada", Cause: idp.CausePeer, Outcome: idp.OutcomeFailed, Tries: 5, Err: errors.New("refused")}, 1, 1,
+			mnet.Logout{Site: home, At: forum, Username: "ada", Cause: mnet.CausePeer, Outcome: mnet.OutcomeFailed, Tries: 5, Err: errors.New("refused")}, 1, 1,
 			"level=WARN msg=logout site=https://home.test at=https://forum.test user=ada cause=peer outcome=failed tries=5 took=0s error=refused",
 			`jumpgate_logouts_total{cause="peer",outcome="failed",peer="https://forum.test",site="https://home.test"} 1`,
 		},
 		"the home": {
-			idp.Logout{Site: home, At: home, Username: "ada", Cause: idp.CausePeer, Outcome: idp.OutcomeEnded, Tries: 1}, 1, 1,
+			mnet.Logout{Site: home, At: home, Username: "ada", Cause: mnet.CausePeer, Outcome: mnet.OutcomeEnded, Tries: 1}, 1, 1,
 			"level=INFO msg=logout site=https://home.test at=https://home.test user=ada cause=peer outcome=ended tries=1 took=0s",
 			`jumpgate_logouts_total{cause="peer",outcome="ended",peer="",site="https://home.test"} 1`,
 		},
 		"one that is no peer any more": {
-			idp.Logout{Site: home, At: forum, Username: "ada", Cause: idp.CauseHome, Outcome: idp.OutcomeNotSubscribed}, 1, 1,
+			mnet.Logout{Site: home, At: forum, Username: "ada", Cause: mnet.CauseHome, Outcome: mnet.OutcomeNotSubscribed}, 1, 1,
 			"level=WARN msg=logout site=https://home.test at=https://forum.test user=ada cause=home outcome=not-subscribed",
 			`jumpgate_logouts_total{cause="home",outcome="not-subscribed",peer="",site="https://home.test"} 1`,
 		},
 		"while Redis is down": {
-			idp.Logout{Site: home, Cause: idp.CauseHome, Outcome: idp.OutcomeUnknown, Err: errors.New("down")}, 9, 1,
+			mnet.Logout{Site: home, Cause: mnet.CauseHome, Outcome: mnet.OutcomeUnknown, Err: errors.New("down")}, 9, 1,
 			"level=WARN msg=logout site=https://home.test cause=home outcome=unknown error=down",
 			`jumpgate_logouts_total{cause="home",outcome="unknown",peer="",site="https://home.test"} 9`,
 		},

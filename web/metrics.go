@@ -52,7 +52,7 @@ func NewMetrics(up func() bool) *Metrics {
 		}, []string{"site", "peer", "method", "reason"}),
 		logouts: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_logouts_total",
-			Help: "Sessions that were to end, by peer (none for the one at home), cause and outcome.",
+			Help: "Sessions that were to end, by peer (none for the one at the site itself), cause and outcome.",
 		}, []string{"site", "peer", "cause", "outcome"}),
 		landings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_landings_total",

@@ -30,10 +30,12 @@ var exits = map[string]struct{ by, test string }{
 	"sp/bounce.go Bounces.Choose":   {"gateway.DecideOwn: the page itself, below our own wwwroot", "TestAChoiceIsTakenAndRemembered"},
 	"sp/switch.go Landings.decided": {"gateway.DecideLanding: a page of our own, or of the home", "TestALandingOfAnotherAccountAsks"},
 
-	"sp/headerlogin.go Landings.LogIn": {"gateway.DecideLanding, likewise", "TestATokenIsShownToItsHomeOnce"},
+	"sp/headerlogin.go Landings.logIn": {"gateway.DecideLanding, likewise", "TestATokenIsShownToItsHomeOnce"},
 	"sp/headerlogin.go Landings.enter": {"gateway.DecideLanding, likewise", "TestALearnerIsLoggedInByHeaders"},
 
 	"sp/appsessions.go Landings.enterApp": {"gateway.DecideLanding, likewise", "TestASessionAtAnApplication"},
+
+	"sp/visits.go Visits.Leave": {"the front page of the home, an open peer, whose learner has logged out", "TestWhoLogsOutHereIsLoggedOutAtHome"},
 
 	// Moodle's own, passed on.
 	"idp/guard.go Guard.Check":         {"below our own wwwroot by gateway.ParseTarget, else gateway.LandLink", "TestNothingElseLeaves"},

@@ -36,12 +36,13 @@ type instance struct {
 	mu        sync.Mutex
 	sites     map[gateway.Wwwroot]*standing
 	strangers *strangers
-	children  *idp.Children // sessions at peers that are to end
+	children  *mnet.Children // sessions at peers that are to end
 	learning  *sp.Learning
 
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
 	background sync.WaitGroup
+	keptAlive  context.CancelFunc // ends what keepAlive began; nil before
 
 	handler *web.Handler
 	proxies []*proxy.Proxy
@@ -61,7 +62,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 		return nil, err
 	}
 	g.metrics.WatchTrail(g.trail)
-	g.children = idp.NewChildren(web.ObserveLogouts(log, g.metrics, g.trail), idp.KillPauses)
+	g.children = mnet.NewChildren(web.ObserveLogouts(log, g.metrics, g.trail), mnet.KillPauses)
 	g.learning = sp.NewLearning()
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
@@ -118,6 +119,7 @@ func (g *instance) load(c *config.Config) error {
 		p.CloseIdle()
 	}
 	g.leave(c.Sites)
+	g.keepAlive(sites)
 	g.handler, g.proxies = web.NewHandler(sites, c.TrustedProxies, g.log, g.metrics), proxies
 	return nil
 }
@@ -175,16 +177,18 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if site.Landings.App == nil { // else nobody has an account here with whom they could jump
 		site.IDP = provider
 	}
-	site.Landings.Header = headerLogins(c, s, state, asked, caller)
+	visits := g.visits(s, state, keys, asked, caller)
+	site.Landings.Header = headerLogins(c, s, state, asked, caller, visits)
 	site.Landings.Learns = g.learns(s)
 	site.Bounces = bounces(s, site.Homes)
 	if s.MNet.Off {
 		return site, nil
 	}
+	site.Visits = visits
 	g.fetchCertificates(s, known, caller)
 	site.PublicKey = mnet.PublicKey(keys.Current)
 	site.RPC = &mnet.Server{
-		Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: provider.Methods(), Replays: state,
+		Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: methods(provider, visits), Replays: state,
 		Window: s.MNet.TimestampWindow, Addr: trust.Client, Budget: known.budget, Keyswapped: g.keyswapped(c, s, caller, state),
 		Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
 			peer := s.Peers.Caller(wwwroot, time.Now())
@@ -200,6 +204,14 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics, g.trail),
 	}
 	return site, nil
+}
+
+// methods returns what peers may call.
+func methods(provider *idp.Provider, visits *sp.Visits) []mnet.Method {
+	if visits == nil {
+		return provider.Methods()
+	}
+	return append(provider.Methods(), visits.Methods()...)
 }
 
 // behind returns the proxy to a site's Moodle.

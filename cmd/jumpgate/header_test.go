@@ -21,6 +21,7 @@ import (
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/config"
+	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodletest"
 )
 
@@ -31,6 +32,11 @@ type headerForum struct {
 	*crossroads
 	moodle  *moodletest.Forum
 	gateway *instance
+
+	homeGateway *instance // of the first home
+	homeKeys    [2]*mnet.Key
+	toHome      atomic.Pointer[func(http.Handler) http.Handler] // changes what reaches it
+
 	through atomic.Pointer[func(http.Handler) http.Handler] // changes what reaches the forum's Moodle
 }
 
@@ -72,6 +78,7 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 		h.homes[i] = "http://localhost:" + port(door)
 		home := wwwroot(t, h.homes[i])
 		homeKey := newKey(t, home)
+		h.homeKeys[i] = homeKey
 		name := fmt.Sprint("home", i)
 		writeFile(t, filepath.Join(dir, name+".key"), string(homeKey.PEM()))
 		writeFile(t, filepath.Join(dir, name+".pem"), homeKey.Certificate().PEM())
@@ -93,8 +100,15 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 		door.Config.Handler = moodle
 	}
 	homeBehind.Config.Handler = homes[0].Config.Handler
-	homes[0].Config.Handler = h.start(dir, h.homes[0], port(homeBehind), "home0.key", "{source: moodle-web, cookie: MoodleSessionhome0}", "",
-		fmt.Sprintf("      - {wwwroot: %q, certificate: forum.pem}\n", h.forum)).handler
+	h.homeGateway = h.start(dir, h.homes[0], port(homeBehind), "home0.key", "{source: moodle-web, cookie: MoodleSessionhome0}", "",
+		fmt.Sprintf("      - {wwwroot: %q, certificate: forum.pem}\n", h.forum))
+	homes[0].Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if through := h.toHome.Load(); through != nil {
+			(*through)(h.homeGateway.handler).ServeHTTP(w, r)
+			return
+		}
+		h.homeGateway.handler.ServeHTTP(w, r)
+	})
 	if s.identity == "" {
 		s.identity = "{source: moodle-web}"
 	}
@@ -436,7 +450,7 @@ func TestLearnersWithoutAnAccount(t *testing.T) {
 		v.decides(h.crossroads, ticket, "switch", "same-origin").refused(h, "confirm-over")
 		v.follow(h.landing(0, "ada")).decides(h.crossroads, v.ticket(), "switch", "cross-site").refused(h, "form-foreign")
 		v.follow(h.landing(0, "ada")).decides(h.crossroads, v.ticket(), "switch", "same-origin").isAt(h.crossroads, h.account(0, "ada"))
-		h.arrives(newVisitor(t), 0, "ada") // and are not asked again
+		v = h.arrives(newVisitor(t), 0, "ada") // and are not asked again
 		v.follow(h.landing(0, "bob"))
 		if !strings.Contains(v.page, "Ada Lovelace") || !strings.Contains(v.page, "if you switch, one is made") {
 			t.Errorf("the page:\n%s", v.page)

@@ -14,6 +14,7 @@ import (
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
 	"jumpgate/sp"
+	"jumpgate/web"
 )
 
 // landings returns what watches over who lands at a site. Whose a session is,
@@ -38,12 +39,12 @@ func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy
 
 // headerLogins returns what logs learners in who land at a site without MNet, or
 // nil where Moodle does it.
-func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller) *sp.HeaderLogins {
+func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits) *sp.HeaderLogins {
 	if !s.Landing.Redeems() {
 		return nil
 	}
 	return &sp.HeaderLogins{
-		Names: s.Landing.Names, Moodle: asked, Call: caller.Call,
+		Names: s.Landing.Names, Moodle: asked, Visits: visits, Call: caller.Call,
 		HasAccount: func(ctx context.Context, username string) (bool, error) {
 			return asked.HasAccount(ctx, string(s.Landing.Token), username)
 		},
@@ -65,6 +66,34 @@ func appSessions(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.AppS
 	return &sp.AppSessions{
 		Site: s.Wwwroot, Peers: peers, Store: state, Idle: s.Landing.SessionIdle, Life: s.Landing.SessionLife, Now: time.Now,
 		Assertions: &sp.Assertions{Site: s.Wwwroot, Algorithm: s.Landing.Algorithm, Keys: keys.Keys, Now: time.Now},
+	}
+}
+
+// visits returns what knows the sessions of learners at a Moodle without MNet, or
+// nil elsewhere.
+func (g *instance) visits(s *config.Site, state *store.Site, keys *mnet.Keyring, asked *moodle.Web, caller *mnet.Caller) *sp.Visits {
+	if s.Landing.By != config.LandingHeader {
+		return nil
+	}
+	return &sp.Visits{
+		Site: s.Wwwroot, Peers: s.Peers, Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie), Life: s.Identity.SessionTimeout,
+		Store: state, Secrets: secrets(keys), Now: time.Now,
+		Children: g.children, Call: caller.Call, Logout: asked.Logout, Reported: web.ObserveReports(s.Wwwroot, g.log),
+	}
+}
+
+// keepAlive runs the visits of sites, and no longer those of the configuration
+// before.
+func (g *instance) keepAlive(sites []*web.Site) {
+	if g.keptAlive != nil {
+		g.keptAlive()
+	}
+	var ctx context.Context
+	ctx, g.keptAlive = context.WithCancel(g.ctx)
+	for _, site := range sites {
+		if site.Visits != nil {
+			g.background.Go(func() { site.Visits.Run(ctx) })
+		}
 	}
 }
 

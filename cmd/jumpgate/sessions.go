@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"jumpgate/gateway/audit"
+	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
 )
@@ -127,8 +128,8 @@ func (c sessionEndCommand) Run(t *terminal) error {
 		return err
 	}
 	var mu sync.Mutex
-	var all []idp.Logout
-	children := idp.NewChildren(func(l idp.Logout) {
+	var all []mnet.Logout
+	children := mnet.NewChildren(func(l mnet.Logout) {
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, l)
@@ -144,11 +145,11 @@ func (c sessionEndCommand) Run(t *terminal) error {
 	if err != nil {
 		return withHint(err, hintRedis)
 	}
-	slices.SortFunc(all, func(a, b idp.Logout) int { return strings.Compare(a.At.String(), b.At.String()) })
+	slices.SortFunc(all, func(a, b mnet.Logout) int { return strings.Compare(a.At.String(), b.At.String()) })
 	return cmp.Or(recorded, c.print(t, all))
 }
 
-func (c sessionEndCommand) print(t *terminal, all []idp.Logout) error {
+func (c sessionEndCommand) print(t *terminal, all []mnet.Logout) error {
 	failed := false
 	if len(all) == 0 && !c.JSON {
 		fmt.Fprintf(t.stdout, "%s has no session at a peer\n", c.User)

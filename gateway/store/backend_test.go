@@ -161,7 +161,8 @@ func newFixture(t testing.TB, o Options) fixture {
 		return open(t, o).Site(w)
 	}
 	// Connect and teach Redis the scripts: neither is part of the steady state.
-	for _, script := range []*redis.Script{scriptMint, scriptSpend, scriptSave, scriptClaim, scriptRedeem, scriptExtend, scriptEndPeers} {
+	for _, script := range []*redis.Script{scriptMint, scriptSpend, scriptSave, scriptClaim, scriptRedeem, scriptExtend, scriptEndPeers,
+		scriptLand, scriptVisit, scriptVisits, scriptLetGo, scriptEndVisit, scriptRenew, scriptTurn} {
 		if err := script.Load(t.Context(), r.client).Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -40,6 +40,21 @@ var (
 	//go:embed told.lua
 	toldLua string
 
+	//go:embed land.lua
+	landLua string
+	//go:embed visit.lua
+	visitLua string
+	//go:embed visits.lua
+	visitsLua string
+	//go:embed letgo.lua
+	letGoLua string
+	//go:embed endvisit.lua
+	endVisitLua string
+	//go:embed renew.lua
+	renewLua string
+	//go:embed turn.lua
+	turnLua string
+
 	scriptMint     = redis.NewScript(rateLua + mintLua)
 	scriptSpend    = redis.NewScript(rateLua + spendLua)
 	scriptSave     = redis.NewScript(rateLua + saveLua)
@@ -49,6 +64,14 @@ var (
 	scriptExtend   = redis.NewScript(extendLua)
 	scriptEndPeers = redis.NewScript(endPeersLua)
 	scriptTold     = redis.NewScript(toldLua)
+
+	scriptLand     = redis.NewScript(landLua)
+	scriptVisit    = redis.NewScript(visitLua)
+	scriptVisits   = redis.NewScript(visitsLua)
+	scriptLetGo    = redis.NewScript(letGoLua)
+	scriptEndVisit = redis.NewScript(endVisitLua)
+	scriptRenew    = redis.NewScript(renewLua)
+	scriptTurn     = redis.NewScript(turnLua)
 
 	scriptKey       = redis.NewScript(keyLua)
 	scriptChangeKey = redis.NewScript(changeKeyLua)

@@ -38,6 +38,12 @@ const (
 	kindKey     = "key:"     // + agreed, gateways, sealed: the MNet key of the site
 	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
 	kindLogin   = "login:"   // + hash of the cookie's value: a Login
+	kindVisits  = "visits:"  // + home and username: hash of Visits by the hash of their Moodle session
+	kindVisit   = "visit:"   // + hash of a Moodle session: home and username
+	kindHeld    = "held:"    // + hash of a Moodle session: by how many landings it is held, and whether it is to end
+	kindGone    = "gone:"    // + browser, home and username: see Await
+	kindBusy    = "busy"     // sorted set: home and username by when they were busy last
+	kindTurn    = "turn:"    // + of, last: see Turn
 	kindRevoked = "revoked:" // + hash of the id of a signed link
 	kindApp     = "app:"     // + hash of the cookie's value: an AppSession
 	kindMail    = "mail:"    // + keyed hash of a mail address: sorted set of wwwroots of homes by time (s)

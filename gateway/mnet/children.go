@@ -1,4 +1,4 @@
-package idp
+package mnet
 
 import (
 	"context"
@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"jumpgate/gateway"
-	"jumpgate/gateway/mnet"
 )
 
 // Logout is what became of one session that was to end: a learner's at a peer,
-// or at home. It is turned into one log line and the metrics in one place, web.
+// or at the site itself. It is turned into one log line and the metrics in one
+// place, web.
 type Logout struct {
 	Site     gateway.Wwwroot
 	At       gateway.Wwwroot // a peer, or Site; zero if Redis could not say which
@@ -27,6 +27,7 @@ type Logout struct {
 const (
 	CauseHome          = "home"          // the session at home is over: a logout, or its time
 	CausePeer          = "peer"          // a logout at a peer
+	CauseHere          = "here"          // a logout here, of a learner whose home is the peer
 	CauseAdministrator = "administrator" // jumpgate session end
 )
 
@@ -47,9 +48,9 @@ func (l Logout) Done() bool {
 	return l.Outcome == OutcomeEnded || l.Outcome == OutcomeNone || l.Outcome == OutcomeAgain
 }
 
-// errLandedAgain is why a peer is not called: it would end a session that
+// ErrLandedAgain is why a peer is not called: it would end a session that
 // began after the one that was to end.
-var errLandedAgain = errors.New("the learner has landed there again")
+var ErrLandedAgain = errors.New("the learner has landed again")
 
 // KillPauses are the pauses between the tries of a gateway.
 var KillPauses = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 2 * time.Minute}
@@ -61,10 +62,11 @@ const (
 )
 
 // Children ends sessions at peers by kill_child (protocol page, section 5.4):
-// in MNet's words they are children of the session at home. Nobody waits for
-// it: each is ended in the background, and once more where that fails. A peer
-// that does not answer holds up nobody but itself. What could not be ended at
-// home waits here too, as if home were a peer.
+// in MNet's words they are children of the session at home. The other way round
+// it ends those at home, by kill_children. Nobody waits for it: each is ended in
+// the background, and once more where that fails. A peer that does not answer
+// holds up nobody but itself. What could not be ended at the site itself waits
+// here too, as if that were a peer.
 type Children struct {
 	observe func(Logout)
 	pauses  []time.Duration
@@ -114,14 +116,31 @@ func (c *Children) Close(ctx context.Context) {
 	c.cancel()
 }
 
-// end ends a session in the background by calling kill, of which a first try
-// may have failed.
-func (c *Children) end(l Logout, kill func(context.Context) (mnet.Value, error)) {
-	c.start(l, kill, c.observe)
+// Observe tells of an outcome that took no call.
+func (c *Children) Observe(l Logout) { c.observe(l) }
+
+// End ends a session in the background by calling kill, of which a first try
+// may have failed. The answer counts as that of kill_child.
+func (c *Children) End(l Logout, kill func(context.Context) (Value, error)) {
+	c.Start(l, kill, c.observe)
 }
 
-// start is end for something whose outcome done is told.
-func (c *Children) start(l Logout, kill func(context.Context) (mnet.Value, error), done func(Logout)) {
+// EndNow ends a session of the site itself by calling end, at once. Nothing else
+// would do it later, so where that fails it is tried again in the background.
+func (c *Children) EndNow(ctx context.Context, l Logout, end func(context.Context) error) {
+	start := time.Now()
+	l.Err = end(ctx)
+	l.Tries, l.Took = 1, time.Since(start)
+	if l.Err != nil {
+		c.End(l, func(ctx context.Context) (Value, error) { return true, end(ctx) })
+		return
+	}
+	l.Outcome = OutcomeEnded
+	c.observe(l)
+}
+
+// Start is End for something whose outcome done is told.
+func (c *Children) Start(l Logout, kill func(context.Context) (Value, error), done func(Logout)) {
 	q := c.enter(line{l.Site, l.At})
 	if q == nil {
 		l.Outcome = OutcomeDropped
@@ -162,7 +181,7 @@ func (c *Children) leave(to line, q *queue) {
 }
 
 // try calls until there is an answer or there are no tries left.
-func (c *Children) try(l Logout, q *queue, kill func(context.Context) (mnet.Value, error)) Logout {
+func (c *Children) try(l Logout, q *queue, kill func(context.Context) (Value, error)) Logout {
 	start := time.Now().Add(-l.Took)
 	for l.Tries == 0 || l.Tries <= len(c.pauses) && c.pause(c.pauses[l.Tries-1]) {
 		answer, err := c.call(q, kill)
@@ -174,7 +193,7 @@ func (c *Children) try(l Logout, q *queue, kill func(context.Context) (mnet.Valu
 	return l
 }
 
-func (c *Children) call(q *queue, kill func(context.Context) (mnet.Value, error)) (mnet.Value, error) {
+func (c *Children) call(q *queue, kill func(context.Context) (Value, error)) (Value, error) {
 	select {
 	case q.calls <- struct{}{}:
 		defer func() { <-q.calls }()
@@ -205,17 +224,17 @@ func (c *Children) pause(d time.Duration) bool {
 
 // outcome reads the answer to kill_child. A fault that the peer signed is
 // final, but for that of an error in between.
-func outcome(answer mnet.Value, err error) string {
-	fault, refused := errors.AsType[*mnet.Fault](err)
+func outcome(answer Value, err error) string {
+	fault, refused := errors.AsType[*Fault](err)
 	switch {
-	case errors.Is(err, errLandedAgain):
+	case errors.Is(err, ErrLandedAgain):
 		return OutcomeAgain
-	case refused && !fault.Unauthenticated && fault.Code != mnet.FaultOther:
+	case refused && !fault.Unauthenticated && fault.Code != FaultOther:
 		return OutcomeRefused
 	case err != nil:
 		return OutcomeFailed
 	}
-	if n, _ := mnet.Int(answer); n == 0 {
+	if n, _ := Int(answer); n == 0 {
 		return OutcomeNone
 	}
 	return OutcomeEnded

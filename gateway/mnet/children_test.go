@@ -1,4 +1,4 @@
-package idp
+package mnet
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"jumpgate/gateway"
-	"jumpgate/gateway/mnet"
 )
 
 var (
@@ -53,9 +52,9 @@ func (o *outcomes) count(outcome string) (n int) {
 var errDead = errors.New("connection refused")
 
 func TestWhatAPeerAnswersIsFinalOrTriedAgain(t *testing.T) {
-	type answers []func() (mnet.Value, error)
-	value := func(v mnet.Value) func() (mnet.Value, error) { return func() (mnet.Value, error) { return v, nil } }
-	failure := func(err error) func() (mnet.Value, error) { return func() (mnet.Value, error) { return nil, err } }
+	type answers []func() (Value, error)
+	value := func(v Value) func() (Value, error) { return func() (Value, error) { return v, nil } }
+	failure := func(err error) func() (Value, error) { return func() (Value, error) { return nil, err } }
 	dead := failure(errDead)
 	for _, test := range []struct {
 		name    string
@@ -69,9 +68,9 @@ func TestWhatAPeerAnswersIsFinalOrTriedAgain(t *testing.T) {
 		{"it ended, as text", answers{value("1")}, OutcomeEnded, 1, 0},
 		{"there is none", answers{value(false)}, OutcomeNone, 1, 0},
 		{"there is none, as null", answers{value("")}, OutcomeNone, 1, 0},
-		{"it may not be called", answers{failure(&mnet.Fault{Code: mnet.FaultNoMethod})}, OutcomeRefused, 1, 0},
-		{"it may not be called, says anybody", answers{failure(&mnet.Fault{Code: mnet.FaultNoMethod, Unauthenticated: true}), value(true)}, OutcomeEnded, 2, time.Second},
-		{"it failed inside", answers{failure(&mnet.Fault{Code: mnet.FaultOther}), value(true)}, OutcomeEnded, 2, time.Second},
+		{"it may not be called", answers{failure(&Fault{Code: FaultNoMethod})}, OutcomeRefused, 1, 0},
+		{"it may not be called, says anybody", answers{failure(&Fault{Code: FaultNoMethod, Unauthenticated: true}), value(true)}, OutcomeEnded, 2, time.Second},
+		{"it failed inside", answers{failure(&Fault{Code: FaultOther}), value(true)}, OutcomeEnded, 2, time.Second},
 		{"dead for a moment", answers{dead, dead, dead, value(true)}, OutcomeEnded, 4, 36 * time.Second},
 		{"dead", answers{dead, dead, dead, dead, dead}, OutcomeFailed, 5, 156 * time.Second},
 	} {
@@ -81,7 +80,7 @@ func TestWhatAPeerAnswersIsFinalOrTriedAgain(t *testing.T) {
 				c := NewChildren(told.keep, KillPauses)
 				n := 0
 				start := time.Now()
-				c.end(Logout{Site: testSite, At: testForum}, func(context.Context) (mnet.Value, error) {
+				c.End(Logout{Site: testSite, At: testForum}, func(context.Context) (Value, error) {
 					n++
 					return test.answers[n-1]()
 				})
@@ -107,7 +106,7 @@ func TestAPeerThatHangsHoldsUpNobodyElse(t *testing.T) {
 		c := NewChildren(told.keep, nil)
 		var at, most atomic.Int32
 		for range maxChildren + 3 {
-			c.end(Logout{Site: testSite, At: testForum}, func(ctx context.Context) (mnet.Value, error) {
+			c.End(Logout{Site: testSite, At: testForum}, func(ctx context.Context) (Value, error) {
 				most.Store(max(most.Load(), at.Add(1)))
 				defer at.Add(-1)
 				<-ctx.Done() // as a peer does that takes connections and no more
@@ -115,7 +114,7 @@ func TestAPeerThatHangsHoldsUpNobodyElse(t *testing.T) {
 			})
 		}
 		for range 20 {
-			c.end(Logout{Site: testSite, At: testOther}, func(context.Context) (mnet.Value, error) { return true, nil })
+			c.End(Logout{Site: testSite, At: testOther}, func(context.Context) (Value, error) { return true, nil })
 		}
 		synctest.Wait()
 		if n := told.count(OutcomeEnded); n != 20 {
@@ -141,26 +140,26 @@ func TestAPeerThatHangsHoldsUpNobodyElse(t *testing.T) {
 func TestCloseTriesOnceMoreAndEndsInTime(t *testing.T) {
 	for _, test := range []struct {
 		name  string
-		kill  func(context.Context, int) (mnet.Value, error)
+		kill  func(context.Context, int) (Value, error)
 		want  string
 		tries int
 		took  time.Duration
 	}{
-		{"a peer that is back", func(_ context.Context, n int) (mnet.Value, error) {
+		{"a peer that is back", func(_ context.Context, n int) (Value, error) {
 			if n == 1 {
 				return nil, errDead
 			}
 			return true, nil
 		}, OutcomeEnded, 2, 0},
-		{"a dead peer", func(context.Context, int) (mnet.Value, error) { return nil, errDead }, OutcomeFailed, 2, 0},
-		{"a peer that hangs", func(ctx context.Context, _ int) (mnet.Value, error) { <-ctx.Done(); return nil, ctx.Err() }, OutcomeFailed, 1, 3 * time.Second},
+		{"a dead peer", func(context.Context, int) (Value, error) { return nil, errDead }, OutcomeFailed, 2, 0},
+		{"a peer that hangs", func(ctx context.Context, _ int) (Value, error) { <-ctx.Done(); return nil, ctx.Err() }, OutcomeFailed, 1, 3 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var told outcomes
 				c := NewChildren(told.keep, KillPauses)
 				n := 0
-				c.end(Logout{Site: testSite, At: testForum}, func(ctx context.Context) (mnet.Value, error) { n++; return test.kill(ctx, n) })
+				c.End(Logout{Site: testSite, At: testForum}, func(ctx context.Context) (Value, error) { n++; return test.kill(ctx, n) })
 				synctest.Wait()
 				start := time.Now()
 				limited, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -169,7 +168,7 @@ func TestCloseTriesOnceMoreAndEndsInTime(t *testing.T) {
 				if took := time.Since(start); took != test.took {
 					t.Errorf("took %s", took)
 				}
-				c.end(Logout{Site: testSite, At: testForum}, nil)
+				c.End(Logout{Site: testSite, At: testForum}, nil)
 				if len(told.all) != 2 || told.all[0].Outcome != test.want || told.all[0].Tries != test.tries || told.all[1].Outcome != OutcomeDropped {
 					t.Errorf("told %+v", told.all)
 				}

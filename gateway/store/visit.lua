@@ -1,0 +1,9 @@
+-- Answers home and learner of a visit, and its record.
+-- KEYS: 1 the session
+-- ARGV: 1 hash of the session, 2 prefix of learners' visits
+local who = redis.call('GET', KEYS[1])
+local record = who and redis.call('HGET', ARGV[2] .. who, ARGV[1])
+if not record then
+  return {}
+end
+return { who, record }
