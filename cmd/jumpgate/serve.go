@@ -191,11 +191,11 @@ func (s *server) reload(g *instance) {
 		g.configured(s.current.Load(), "not reloaded", err)
 		return
 	}
-	warn(s.log, c)
 	g.configured(c, "reloaded", nil)
 	s.current.Store(c)
 	s.handler.Store(g.handler)
 	s.relays.use(c)
+	warn(s.log, c) // of what is in force by now
 	s.log.Info("the configuration was reloaded", "sites", len(c.Sites))
 }
 
