@@ -14,7 +14,7 @@ import (
 	"jumpgate/gateway/moodletest"
 )
 
-// TestWebServersAskWhoMakesARequest runs the web servers of README.md as it says.
+// TestWebServersAskWhoMakesARequest runs the web servers of deploy/forum.md as it says.
 func TestWebServersAskWhoMakesARequest(t *testing.T) {
 	for _, test := range []struct {
 		program, begins string
@@ -36,7 +36,7 @@ func TestWebServersAskWhoMakesARequest(t *testing.T) {
 			}
 			a := newApplication(t, "jwt\n    bounce: choose")
 			dir, address := t.TempDir(), freeAddress(t)
-			block := strings.NewReplacer("127.0.0.1:8080", strings.TrimPrefix(a.forum, "http://"), "127.0.0.1:9000", a.behind.Listener.Addr().String()).Replace(readmeBlock(t, test.begins))
+			block := strings.NewReplacer("127.0.0.1:8080", strings.TrimPrefix(a.forum, "http://"), "127.0.0.1:9000", a.behind.Listener.Addr().String()).Replace(guideBlock(t, test.begins))
 			text, args := test.config(dir, address, block)
 			writeFile(t, filepath.Join(dir, "config"), text)
 			cmd := exec.Command(program, append(args, filepath.Join(dir, "config"))...)
@@ -83,16 +83,16 @@ func TestWebServersAskWhoMakesARequest(t *testing.T) {
 	}
 }
 
-// readmeBlock returns the indented text of README.md that begins so.
-func readmeBlock(t *testing.T, begins string) string {
+// guideBlock returns the indented text of deploy/forum.md that begins so.
+func guideBlock(t *testing.T, begins string) string {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
+	guide, err := os.ReadFile("../../deploy/forum.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, ok := strings.Cut(string(readme), begins)
+	_, rest, ok := strings.Cut(string(guide), begins)
 	if !ok {
-		t.Fatalf("README.md has no %q", begins)
+		t.Fatalf("deploy/forum.md has no %q", begins)
 	}
 	var block strings.Builder
 	for line := range strings.Lines(begins[1:] + rest) {
