@@ -3,10 +3,7 @@
 package web_test
 
 import (
-	"net"
 	"net/http/httptest"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -17,6 +14,7 @@ import (
 
 	"jumpgate/gateway/audit"
 	"jumpgate/gateway/store"
+	"jumpgate/gateway/store/redistest"
 	"jumpgate/idp"
 )
 
@@ -32,7 +30,7 @@ import (
 // not in it.
 func BenchmarkAuditedJump(b *testing.B) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the gateway has it
-	b.Run("redis-server", func(b *testing.B) { auditedJump(b, redisServer(b)) })
+	b.Run("redis-server", func(b *testing.B) { auditedJump(b, "unix://"+redistest.Socket(b)) })
 	b.Run("embedded", func(b *testing.B) { auditedJump(b, store.Embedded) })
 }
 
@@ -105,29 +103,6 @@ func jumps(b *testing.B, redis string, trail *audit.Trail, n int) func() {
 		all.Wait()
 		f.log.b.Reset() // or it would grow without end
 	}
-}
-
-// redisServer starts one on a Unix socket.
-func redisServer(b *testing.B) string {
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		b.Skip(err)
-	}
-	socket := filepath.Join(b.TempDir(), "redis")
-	server := exec.CommandContext(b.Context(), program, "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no")
-	if err := server.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { server.Wait() })
-	for range 500 {
-		if c, err := net.Dial("unix", socket); err == nil {
-			c.Close()
-			return "unix://" + socket
-		}
-		time.Sleep(10 * time.Millisecond) // another process: no clock of ours
-	}
-	b.Fatal("redis-server does not answer")
-	return ""
 }
 
 // await waits until a trail has written a number of events.

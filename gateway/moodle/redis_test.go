@@ -2,10 +2,6 @@ package moodle
 
 import (
 	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -16,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"jumpgate/gateway"
+	"jumpgate/gateway/store/redistest"
 )
 
 const (
@@ -36,34 +33,8 @@ func onEveryRedis(t *testing.T, test func(t *testing.T, client *redis.Client)) {
 
 func realRedis(t *testing.T) *redis.Client {
 	t.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("JUMPGATE_REQUIRE"), ","), "redis") {
-			t.Fatal("redis-server is required but not installed")
-		}
-		t.Skip("redis-server is not installed")
-	}
-	dir, err := os.MkdirTemp("", "redis") // a socket's path must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(dir, "s")
-	cmd := exec.Command(program, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", dir)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	client := redis.NewClient(&redis.Options{Network: "unix", Addr: socket})
-	t.Cleanup(func() {
-		_ = client.Close()
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = os.RemoveAll(dir)
-	})
-	for deadline := time.Now().Add(10 * time.Second); client.Ping(t.Context()).Err() != nil; {
-		if time.Now().After(deadline) {
-			t.Fatal("redis-server does not answer")
-		}
-	}
+	client := redis.NewClient(&redis.Options{Network: "unix", Addr: redistest.Socket(t)})
+	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
 
