@@ -106,6 +106,16 @@ func (d *desk) peer(name string) (*gateway.Peer, error) {
 	return nil, withHint(fmt.Errorf("%q is not a peer of %s", name, d.site.Wwwroot), "jumpgate peer list shows them")
 }
 
+// throughHome returns the peer that an argument names, if links can lead through it.
+func (d *desk) throughHome(name string) (*gateway.Peer, error) {
+	home, err := d.peer(name)
+	if err == nil && home.Application != gateway.Moodle {
+		return nil, withHint(fmt.Errorf("no link leads through %s: a Mahara wants a number in it that only it knows", home.Wwwroot),
+			"copy a link from a mail of the Mahara, or send its people the plain address")
+	}
+	return home, err
+}
+
 // shared returns the state that the site's gateways share.
 func (d *desk) shared() (*store.Site, error) {
 	if d.state == nil {

@@ -48,13 +48,9 @@ func (c linkMakeCommand) Run(t *terminal) error {
 		return err
 	}
 	defer d.close()
-	home, err := d.peer(c.Home)
+	home, err := d.throughHome(c.Home)
 	if err != nil {
 		return err
-	}
-	if home.Application == gateway.Mahara {
-		return withHint(fmt.Errorf("no link leads through %s: a Mahara wants a number in it that only it knows", home.Wwwroot),
-			"copy a link from a mail of the Mahara, or send its people the plain address")
 	}
 	page, err := d.page(c.URL)
 	if err != nil {

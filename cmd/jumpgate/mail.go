@@ -76,12 +76,9 @@ func (c mailCommand) rewriter(ctx context.Context, in *bufio.Reader) (*mail.Rewr
 		return nil, err
 	}
 	if c.Home != "" {
-		home, err := (&desk{site: site}).peer(c.Home)
+		home, err := (&desk{site: site}).throughHome(c.Home)
 		if err != nil {
 			return nil, err
-		}
-		if home.Application != gateway.Moodle {
-			return nil, fmt.Errorf("no link leads through %s: a Mahara wants a number in it that only it knows", home.Wwwroot)
 		}
 		return mail.NewRewriter(site.Wwwroot, site.Aliases, home), nil
 	}
