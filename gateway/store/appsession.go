@@ -24,7 +24,7 @@ type AppSession struct {
 // BeginAppSession remembers a session that ends after life, or when it has not been
 // looked at for idle, and returns the value of the cookie that stands for it: 40
 // characters that nobody has seen before. It takes the place of the session of the
-// cookie former, if that is one. One round trip, or two.
+// cookie former, if that is one. One round trip.
 func (s *Site) BeginAppSession(ctx context.Context, v AppSession, life, idle time.Duration, former string) (cookie string, err error) {
 	v.Expires = s.r.now().UTC().Add(life)
 	record, err := json.Marshal(v)
@@ -35,11 +35,15 @@ func (s *Site) BeginAppSession(ctx context.Context, v AppSession, life, idle tim
 		return "", fmt.Errorf("session: %w", err)
 	}
 	cookie = random(secretLength)
-	if err := s.r.client.Set(ctx, s.appKey(cookie), record, min(idle, life)).Err(); err != nil {
+	_, err = s.r.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.Set(ctx, s.appKey(cookie), record, min(idle, life))
+		if wellFormed(former, secretLength) {
+			p.Del(ctx, s.appKey(former))
+		}
+		return nil
+	})
+	if err != nil {
 		return "", fail("begin session", err)
-	}
-	if err := s.EndAppSession(ctx, former); err != nil {
-		return "", err
 	}
 	return cookie, nil
 }
