@@ -36,7 +36,7 @@ type HeaderLogins struct {
 
 // HeaderMoodle is a Moodle that logs in by headers: moodle.Web.
 type HeaderMoodle interface {
-	HeaderLogin(ctx context.Context, b moodle.Browser, u gateway.User) (moodle.HeaderLogin, error)
+	HeaderLogin(ctx context.Context, b moodle.Browser, u gateway.User) (moodle.Login, error)
 	Logout(ctx context.Context, b moodle.Browser, userID int64) error
 }
 

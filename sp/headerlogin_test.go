@@ -30,7 +30,7 @@ import (
 type headerMoodle struct {
 	answer mnet.Value // of the home
 	fault  error
-	login  moodle.HeaderLogin
+	login  moodle.Login
 	err    error
 	rate   error
 	has    bool
@@ -43,7 +43,7 @@ type headerMoodle struct {
 	hasAskedOf []string
 }
 
-func (m *headerMoodle) HeaderLogin(_ context.Context, b moodle.Browser, u gateway.User) (moodle.HeaderLogin, error) {
+func (m *headerMoodle) HeaderLogin(_ context.Context, b moodle.Browser, u gateway.User) (moodle.Login, error) {
 	m.told, m.browser = append(m.told, u), b
 	return m.login, m.err
 }
@@ -141,7 +141,7 @@ func (f *forum) lands(t testing.TB, session string) sp.Arrival {
 	return f.LogIn(r, a)
 }
 
-var begun = moodle.HeaderLogin{Session: fresh, Cookies: []string{"MoodleSession=" + fresh + "; path=/"}}
+var begun = moodle.Login{Session: fresh, Cookies: []string{"MoodleSession=" + fresh + "; path=/"}}
 
 func TestALearnerIsLoggedInByHeaders(t *testing.T) {
 	m := &headerMoodle{answer: ada(), login: begun}
@@ -181,7 +181,7 @@ func TestWhoseSessionCountsAsTheLearners(t *testing.T) {
 		{"nobody's", freshNobody, false, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m := &headerMoodle{answer: ada(), login: moodle.HeaderLogin{Session: test.session, Cookies: []string{"MoodleSession=" + test.session}}}
+			m := &headerMoodle{answer: ada(), login: moodle.Login{Session: test.session, Cookies: []string{"MoodleSession=" + test.session}}}
 			a := newHeaderForum(t, m).lands(t, "")
 			if test.lands != (a.Outcome == sp.OutcomeLanded) || test.lands != (len(a.Cookies) == 1) || test.lands == a.Refused || a.Err != nil {
 				t.Errorf("%+v", a)
@@ -259,7 +259,7 @@ func TestLandingsThatCannotBeDecided(t *testing.T) {
 	for name, m := range map[string]*headerMoodle{
 		"Redis is down for the limit":   {rate: errDown},
 		"Moodle does not answer":        {answer: ada(), has: true, err: errDown},
-		"nobody knows whose session":    {answer: ada(), has: true, login: moodle.HeaderLogin{Session: downs, Cookies: []string{"x"}}},
+		"nobody knows whose session":    {answer: ada(), has: true, login: moodle.Login{Session: downs, Cookies: []string{"x"}}},
 		"nobody knows of the account":   {answer: ada(), hasErr: errDown},
 		"Redis is down for the token":   {answer: ada(), login: begun, has: true},
 		"Redis is down, and somebody's": {answer: ada(), login: begun, has: true},

@@ -30,8 +30,8 @@ func (m *byHeader) Identity(context.Context, moodle.Browser) (gateway.Identity, 
 	return gateway.Identity{User: gateway.User{ID: 7, Username: "ada@sp.test", Auth: moodle.AuthHeader}}, nil
 }
 
-func (m *byHeader) HeaderLogin(context.Context, moodle.Browser, gateway.User) (moodle.HeaderLogin, error) {
-	return moodle.HeaderLogin{Session: bobs, Cookies: m.cookies}, m.err
+func (m *byHeader) HeaderLogin(context.Context, moodle.Browser, gateway.User) (moodle.Login, error) {
+	return moodle.Login{Session: bobs, Cookies: m.cookies}, m.err
 }
 
 func (m *byHeader) Logout(context.Context, moodle.Browser, int64) error { return nil }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 
 	"jumpgate/gateway"
@@ -36,8 +35,8 @@ const pageHeaderLogin = HeaderLoginPath + "/index.php"
 // account, or because the plugin is not set up.
 var ErrLoginRefused = errors.New("moodle logs nobody in")
 
-// HeaderLogin is a session that a header login has begun.
-type HeaderLogin struct {
+// Login is a session that Moodle has begun for us.
+type Login struct {
 	Session string   // the new session's id: whose it is, nobody has looked yet
 	Cookies []string // all Set-Cookie fields of Moodle's answer, Session's among them
 }
@@ -51,20 +50,20 @@ type HeaderLogin struct {
 //
 // The error is ErrLoginRefused, or that Moodle does not answer as it should.
 // Errors never contain what is sent.
-func (w *Web) HeaderLogin(ctx context.Context, b Browser, u gateway.User) (HeaderLogin, error) {
+func (w *Web) HeaderLogin(ctx context.Context, b Browser, u gateway.User) (Login, error) {
 	ctx, cancel := context.WithTimeout(ctx, webTimeout)
 	defer cancel()
 	login, err := w.headerLogin(ctx, b, u)
 	if err != nil {
-		return HeaderLogin{}, fmt.Errorf("header login: %w", err)
+		return Login{}, fmt.Errorf("header login: %w", err)
 	}
 	return login, nil
 }
 
-func (w *Web) headerLogin(ctx context.Context, b Browser, u gateway.User) (HeaderLogin, error) {
+func (w *Web) headerLogin(ctx context.Context, b Browser, u gateway.User) (Login, error) {
 	req, err := w.request(ctx, http.MethodGet, pageHeaderLogin, nil)
 	if err != nil {
-		return HeaderLogin{}, err
+		return Login{}, err
 	}
 	w.actFor(req, b)
 	req.Header.Del("Cookie")
@@ -76,42 +75,23 @@ func (w *Web) headerLogin(ctx context.Context, b Browser, u gateway.User) (Heade
 	}
 	status, header, body, err := w.do(req)
 	if err != nil {
-		return HeaderLogin{}, err
+		return Login{}, err
 	}
 	session, set := SetsSession(header, w.o.Cookie)
 	switch {
 	case status == http.StatusSeeOther && set && session != "":
-		return HeaderLogin{session, header["Set-Cookie"]}, nil
+		return Login{session, header["Set-Cookie"]}, nil
 	case status == http.StatusSeeOther:
-		return HeaderLogin{}, fmt.Errorf("%w: it sets no cookie %s, which identity.cookie says is that of its sessions", ErrLoginRefused, w.o.Cookie)
+		return Login{}, fmt.Errorf("%w: it sets no cookie %s, which identity.cookie says is that of its sessions", ErrLoginRefused, w.o.Cookie)
 	case status >= 300 && status < 500:
-		return HeaderLogin{}, fmt.Errorf("%w: status %d%s", ErrLoginRefused, status, shibbolethError(body))
+		return Login{}, fmt.Errorf("%w: status %d%s", ErrLoginRefused, status, pluginError(body))
 	}
-	return HeaderLogin{}, fmt.Errorf("status %d", status)
+	return Login{}, fmt.Errorf("status %d", status)
 }
 
 // headerValue returns a value as the plugin reads it: it takes a semicolon for
 // the end (source: get_first_string).
 func headerValue(s string) string { return strings.ReplaceAll(s, ";", ",") }
-
-var shibbolethCode = regexp.MustCompile(`/error/auth_shibboleth/([a-z_]{1,40})\b`)
-
-// shibbolethError returns what the page of an error says by its link to Moodle's
-// documentation, for administrators.
-func shibbolethError(body []byte) string {
-	found := shibbolethCode.FindSubmatch(body)
-	if found == nil {
-		return ""
-	}
-	switch code := string(found[1]); code {
-	case "shib_not_set_up_error":
-		return ", " + code + ": the plugin's Username is not HTTP_X_JUMPGATE_USERNAME"
-	case "shib_invalid_account_error":
-		return ", " + code + ": the account is suspended, locked after wrong passwords (lockoutthreshold) or of another kind, accounts may not be created, or the plugin is not enabled"
-	default:
-		return ", " + code
-	}
-}
 
 // HasAccount reports whether there is an account of this username that
 // HeaderLogin would log in, or try to. It needs a web service token with the

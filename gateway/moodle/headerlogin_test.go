@@ -20,7 +20,7 @@ var newcomer = gateway.User{
 	Username: "ada@home.test", FirstName: "Ada; Augusta", LastName: "Lövelace", Email: "ada@home.test", City: "東京", Description: "<p>",
 }
 
-func headerLogin(t *testing.T, serve http.HandlerFunc) (HeaderLogin, error) {
+func headerLogin(t *testing.T, serve http.HandlerFunc) (Login, error) {
 	t.Helper()
 	server := httptest.NewServer(serve)
 	t.Cleanup(server.Close)

@@ -29,6 +29,7 @@ type userRecord struct {
 	FirstName  string      `json:"firstname"`
 	LastName   string      `json:"lastname"`
 	Email      string      `json:"email"`
+	IDNumber   string      `json:"idnumber"`
 	Auth       string      `json:"auth"`
 	Suspended  bool        `json:"suspended"`
 	City       string      `json:"city"`

@@ -46,6 +46,8 @@ const (
 	kindTurn    = "turn:"    // + of, last: see Turn
 	kindRevoked = "revoked:" // + hash of the id of a signed link
 	kindApp     = "app:"     // + hash of the cookie's value: an AppSession
+	kindCode    = "code:"    // + hash of an authorization code: what it stands for
+	kindAccess  = "access:"  // + hash of an access token: likewise
 	kindMail    = "mail:"    // + keyed hash of a mail address: sorted set of wwwroots of homes by time (s)
 	// Limits have the rules that refuse as their kinds: "rate-user:" + username,
 	// "rate-address:" + network, "rate-peer:" + wwwroot: see rate.lua.
