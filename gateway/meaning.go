@@ -97,6 +97,7 @@ var meanings = []RuleMeaning{
 	{RuleHomeFailed, AboutLanding, false, "the home does not answer who it is, or not as it should"},
 	{RuleUserMalformed, AboutLanding, false, "what the home says about the learner fits into no account"},
 	{RuleAccountMissing, AboutLanding, false, "the learner has no account here, and auto_add_remote_users is existing"},
+	{RuleAccountMail, AboutLanding, false, "an account here that is not theirs has their mail address"},
 	{RuleAccountRefused, AboutLanding, false, "the Moodle behind does not log the account in, or has logged in another one"},
 
 	{RuleLoginMalformed, AboutLogin, false, "the provider sent the browser back with an address that says nothing"},

@@ -93,6 +93,7 @@ const (
 	RuleHomeFailed     Rule = "home-failed"     // the home does not answer, or not as it should
 	RuleUserMalformed  Rule = "user-malformed"  // what the home says about the learner fits into no account
 	RuleAccountMissing Rule = "account-missing" // the learner has no account here, and does not get one
+	RuleAccountMail    Rule = "account-mail"    // an account here that is not theirs has their mail address
 	RuleAccountRefused Rule = "account-refused" // the Moodle behind does not log the account in, or another one
 )
 

@@ -65,7 +65,7 @@ func newApplicationSite(t testing.TB, algorithm string, change ...func(*gateway.
 	t.Cleanup(func() { v.redis.Close() })
 	v.redis.Client().AddHook(counting{&v.trips})
 	v.Landings.Now = now
-	v.Landings.Header.Moodle = nil
+	v.Landings.Header.Door = nil
 	v.Landings.App = &sp.AppSessions{
 		Site: v.Site, Peers: v.Peers, Store: v.redis.Site(v.Site), Idle: time.Hour, Life: 2 * time.Hour, Now: now,
 		Assertions: &sp.Assertions{Site: v.Site, Algorithm: algorithm, Keys: func() []*mnet.Key { return v.keys }, Now: now},

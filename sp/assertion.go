@@ -77,14 +77,23 @@ func (s *Assertions) Sign(session store.AppSession) (string, error) {
 	if u.City != "" || u.Country != "" {
 		c.Address = &address{u.City, u.Country}
 	}
-	unsigned := &jwt.Token{Method: key.method, Claims: c, Header: map[string]any{"typ": assertionType, "alg": key.method.Alg(), "kid": key.id}}
-	text, err := unsigned.SigningString()
+	text, err := s.signed(key, assertionType, c)
 	if err != nil {
 		return "", fmt.Errorf("assertion: %w", err)
 	}
+	return text, nil
+}
+
+// signed returns a token of a type, with these claims.
+func (s *Assertions) signed(key *signingKey, typ string, c jwt.Claims) (string, error) {
+	unsigned := &jwt.Token{Method: key.method, Claims: c, Header: map[string]any{"typ": typ, "alg": key.method.Alg(), "kid": key.id}}
+	text, err := unsigned.SigningString()
+	if err != nil {
+		return "", err
+	}
 	signature, err := key.sign([]byte(text))
 	if err != nil {
-		return "", fmt.Errorf("assertion: %w", err)
+		return "", err
 	}
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature), nil
 }

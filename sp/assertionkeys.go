@@ -18,6 +18,9 @@ import (
 	"jumpgate/gateway/mnet"
 )
 
+// KeySetPath is where, below the wwwroot, the public keys of assertions are.
+const KeySetPath = "/.well-known/jwks.json"
+
 // The algorithms of assertions.
 const (
 	AlgorithmEdDSA = "EdDSA" // Ed25519

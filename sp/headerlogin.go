@@ -15,29 +15,46 @@ import (
 )
 
 // HeaderLogins log learners in at a site without MNet: the token is redeemed
-// here, and Moodle believes whom the headers of an inner request name. Where there
-// is no Moodle, a session of ours begins.
+// here, and a Door leads them into the Moodle. Where there is no Moodle, a session
+// of ours begins.
 type HeaderLogins struct {
 	Names  gateway.AccountNames
-	Moodle HeaderMoodle // nil with Landings.App
-	Visits *Visits      // knows the sessions that landings begin; nil with Landings.App
+	Door   Door    // nil with Landings.App
+	Visits *Visits // knows the sessions that landings begin; nil with Landings.App
 
 	// Call calls a method of a home: mnet.Caller.Call.
 	Call func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error)
-
-	// HasAccount reports whether there is an account of this name. It is asked
-	// only about learners of homes whose AutoAdd looks up.
-	HasAccount func(ctx context.Context, username string) (bool, error)
 
 	// Spend charges an address for a landing, with a *store.RateError if there
 	// were too many.
 	Spend func(ctx context.Context, addr netip.Addr) error
 }
 
-// HeaderMoodle is a Moodle that logs in by headers: moodle.Web.
-type HeaderMoodle interface {
-	HeaderLogin(ctx context.Context, b moodle.Browser, u gateway.User) (moodle.Login, error)
-	Logout(ctx context.Context, b moodle.Browser, userID int64) error
+// Newcomer is a learner for whom a home vouches.
+type Newcomer struct {
+	Home    *gateway.Peer
+	Learner string       // what they are called there
+	Account gateway.User // what we make of what their home tells: Username is the name that their account here would have
+}
+
+// Door is how a Moodle without MNet lets learners in: a HeaderDoor or an OAuth2Door.
+type Door interface {
+	// logIn has Moodle log a newcomer in, in a new session: whose that is has to
+	// be looked at. A refusal says that it does not. seen is for verify.
+	logIn(ctx context.Context, b moodle.Browser, n Newcomer) (login moodle.Login, seen []moodle.Account, err error)
+	// owns reports whether the account that is logged in is the newcomer's, and
+	// no administrator wears it.
+	owns(who gateway.Identity, n Newcomer) bool
+	// verify looks, after a login, whether what logIn has judged by was all there
+	// is. A refusal says that it was not.
+	verify(ctx context.Context, who gateway.Identity, n Newcomer, seen []moodle.Account) error
+	// has reports whether the newcomer has an account.
+	has(ctx context.Context, n Newcomer) (bool, error)
+	// begins reports whether the sessions of accounts of an auth may have been
+	// begun here.
+	begins(auth string) bool
+	// end ends a session.
+	end(ctx context.Context, b moodle.Browser, userID int64) error
 }
 
 // logoutTime bounds the logout of a session that nobody may have.
@@ -59,7 +76,7 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 		a.Err = err
 		return a
 	}
-	if !a.present.visits() {
+	if !l.visits(a.present) {
 		return l.logIn(r, a)
 	}
 	if a.Err = l.Header.Visits.Store.Hold(r.Context(), a.present.session); a.Err != nil {
@@ -80,7 +97,7 @@ func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
 	case err != nil:
 		a.Err = err
 		return a
-	case refused != nil && refused.rule == gateway.RuleTokenUsed && (l.App != nil || a.present.who.User.Auth == moodle.AuthHeader) && a.present.loggedIn():
+	case refused != nil && refused.rule == gateway.RuleTokenUsed && (l.App != nil || l.Header.Door.begins(a.present.who.User.Auth)) && a.present.loggedIn():
 		a.Outcome, a.Location = OutcomeUsed, a.Target.URL() // a double click, or the way back in the history
 		return a
 	case refused != nil:
@@ -90,13 +107,19 @@ func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
 	if l.App != nil {
 		return l.logInApp(r, a, account)
 	}
-	if a.present.isAccount(account) {
+	n := Newcomer{a.Home, learner, account}
+	here, err := l.isHere(r.Context(), a.present, n)
+	if err != nil {
+		a.Err = err
+		return a
+	}
+	if here {
 		if a.Err = l.Header.Visits.begin(r, a, a.present); a.Err == nil {
 			a.Outcome, a.Location = OutcomeSame, a.Target.URL()
 		}
 		return a
 	}
-	creates, err := l.creates(r.Context(), a.Home, account)
+	creates, err := l.creates(r.Context(), n)
 	switch {
 	case err != nil:
 		a.Err = err
@@ -114,24 +137,30 @@ func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
 }
 
 // creates reports whether an account would be made that may not be made unasked.
-func (l *Landings) creates(ctx context.Context, home *gateway.Peer, account gateway.User) (bool, error) {
-	if !home.AutoAdd.LooksUp() {
+func (l *Landings) creates(ctx context.Context, n Newcomer) (bool, error) {
+	if !n.Home.AutoAdd.LooksUp() {
 		return false, nil
 	}
-	has, err := l.Header.HasAccount(ctx, account.Username)
+	has, err := l.Header.Door.has(ctx, n)
 	return !has && err == nil, err
 }
 
-// isAccount reports whether an account is logged in, and no administrator wears
-// it.
-func (p present) isAccount(account gateway.User) bool {
-	return p.who.User.ID != 0 && p.who.User.Username == account.Username && p.who.User.Auth == moodle.AuthHeader &&
-		!p.who.Remote && !p.who.LoginAs
+// isHere reports whether a newcomer is logged in already. Whose learner an account
+// of Moodle's own MNet is, only our landing knows that has begun the session.
+func (l *Landings) isHere(ctx context.Context, p present, n Newcomer) (bool, error) {
+	if !l.Header.Door.owns(p.who, n) {
+		return false, nil
+	}
+	if p.who.User.Auth != moodle.AuthMNet {
+		return true, nil
+	}
+	visit, ok, err := l.Header.Visits.Store.VisitOf(ctx, p.session)
+	return ok && visit.Home == n.Home.Wwwroot && visit.Username == n.Learner, err
 }
 
-// visits reports whether the session may be one that a landing has begun.
-func (p present) visits() bool {
-	return p.who.User.Auth == moodle.AuthHeader && !p.who.LoginAs
+// visits reports whether a session may be one that a landing has begun.
+func (l *Landings) visits(p present) bool {
+	return l.Header.Door != nil && l.Header.Door.begins(p.who.User.Auth) && !p.who.LoginAs
 }
 
 // enter logs an account in. Of the new session the browser learns only when it is
@@ -142,10 +171,10 @@ func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arriv
 	if l.App != nil {
 		return l.enterApp(r, a, account)
 	}
-	ctx := r.Context()
-	login, err := l.Header.Moodle.HeaderLogin(ctx, l.browser(r, ""), account)
-	if errors.Is(err, moodle.ErrLoginRefused) {
-		return l.turnAway(a, refusal{gateway.RuleAccountRefused, err})
+	ctx, n := r.Context(), Newcomer{a.Home, a.learner, account}
+	login, seen, err := l.Header.Door.logIn(ctx, l.browser(r, ""), n)
+	if refused, ok := errors.AsType[refusal](err); ok {
+		return l.turnAway(a, refused)
 	}
 	var who gateway.Identity
 	if err == nil {
@@ -156,11 +185,16 @@ func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arriv
 		return a
 	}
 	now := present{login.Session, who}
-	if !now.isAccount(account) || who.User.Suspended || who.User.Deleted {
+	if !l.Header.Door.owns(who, n) || who.User.Suspended || who.User.Deleted {
 		return l.turnAway(a, refusal{gateway.RuleAccountRefused, errors.Join(now.other(), l.expel(r, now))})
 	}
-	err = l.Header.Visits.begin(r, a, now)
+	if err = l.Header.Door.verify(ctx, who, n, seen); err == nil {
+		err = l.Header.Visits.begin(r, a, now)
+	}
+	refused, isRefused := errors.AsType[refusal](err)
 	switch {
+	case isRefused:
+		return l.turnAway(a, refusal{refused.rule, errors.Join(refused.cause, l.expel(r, now))})
 	case errors.Is(err, store.ErrLoggedOut):
 		return l.turnAway(a, refusal{gateway.RuleTokenRefused, errors.Join(err, l.expel(r, now))})
 	case err != nil: // a logout at home would not end it
@@ -188,7 +222,7 @@ func (l *Landings) expel(r *http.Request, p present) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), logoutTime)
 	defer cancel()
-	return l.Header.Moodle.Logout(ctx, l.browser(r, p.session), p.who.User.ID)
+	return l.Header.Door.end(ctx, l.browser(r, p.session), p.who.User.ID)
 }
 
 // turnAway refuses a learner whose home is known, and shows the way to try again

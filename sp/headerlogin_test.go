@@ -111,17 +111,20 @@ func newHeaderForum(t testing.TB, m *headerMoodle, change ...func(*gateway.Peer)
 		Client: func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
 		Now:    func() time.Time { return f.now },
 		Header: &sp.HeaderLogins{
-			Names: names, Moodle: m,
+			Names: names, Door: &sp.HeaderDoor{Moodle: m, Accounts: func(_ context.Context, field, value string) ([]moodle.Account, error) {
+				m.hasAskedOf = append(m.hasAskedOf, value)
+				accounts := []moodle.Account{{ID: 5, Username: value, Auth: "mnet"}, {ID: 6, Username: value, Auth: "manual"}, {ID: 8, Username: "bob@home.test", Auth: "shibboleth"}}
+				if m.has && field == "username" {
+					accounts = append(accounts, moodle.Account{ID: 9, Username: value, Auth: "shibboleth"})
+				}
+				return accounts, m.hasErr
+			}},
 			Call: func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error) {
 				if _, limited := ctx.Deadline(); !limited {
 					t.Error("the home may take as long as it likes")
 				}
 				m.called = append([]mnet.Value{home.Wwwroot.String(), method}, params...)
 				return m.answer, m.fault
-			},
-			HasAccount: func(_ context.Context, username string) (bool, error) {
-				m.hasAskedOf = append(m.hasAskedOf, username)
-				return m.has, m.hasErr
 			},
 			Spend:  func(context.Context, netip.Addr) error { return m.rate },
 			Visits: newVisits(t, peers),

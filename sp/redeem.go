@@ -34,6 +34,9 @@ type refusal struct {
 	cause error // for administrators
 }
 
+// Error says why.
+func (r refusal) Error() string { return string(r.rule) }
+
 // redeem asks a home for whom it has made the token of a landing, and returns the
 // account that they have here. A token that was brought before is not asked for,
 // and what has logged in does not do so again, however long a home takes it: it is

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"jumpgate/gateway/audit"
@@ -16,7 +17,6 @@ import (
 
 // The addresses, below the wwwroot, of a site whose application is no Moodle.
 const (
-	keySetPath = "/.well-known/jwks.json"
 	authPath   = "/jumpgate/auth"
 	logoutPath = "/jumpgate/logout"
 )
@@ -36,16 +36,23 @@ var notLoggedIn = problem{http.StatusUnauthorized, "Please log in",
 // application routes what a site has that is no Moodle.
 func (h *Handler) application(site *Site, route func(path string, methods []string, next http.Handler)) {
 	read := []string{http.MethodGet, http.MethodHead}
-	route(keySetPath, read, withoutBody(h.keySet(site)))
+	route(sp.KeySetPath, read, withoutBody(h.keySet(site, site.Landings.App.Assertions)))
 	route(authPath, read, withoutBody(h.auth(site)))
 	route(logoutPath, read, withoutBody(askLogout(site)))
 	route(logoutPath, []string{http.MethodPost}, form(site, h.logout(site)))
 }
 
-// isKeySet reports whether a request asks a site for its key set. Whatever else
-// may mean the same is the application's: there is nothing to protect.
-func (site *Site) isKeySet(r *http.Request) bool {
-	return site.Landings != nil && site.Landings.App != nil && r.URL.Path == site.Wwwroot.Path()+keySetPath
+// isWellKnown reports whether a request asks a site for what we publish about it.
+// Whatever else may mean the same is the application's: there is nothing to protect.
+func (site *Site) isWellKnown(r *http.Request) bool {
+	page, ok := strings.CutPrefix(r.URL.Path, site.Wwwroot.Path())
+	switch {
+	case !ok:
+		return false
+	case site.Provider != nil:
+		return page == sp.KeySetPath || page == sp.DiscoveryPath
+	}
+	return page == sp.KeySetPath && site.Landings != nil && site.Landings.App != nil
 }
 
 // asLearner passes a request on and tells the application who makes it. While that
@@ -145,9 +152,9 @@ func (h *Handler) asked(r *http.Request) *host {
 }
 
 // keySet serves the public keys of assertions.
-func (h *Handler) keySet(site *Site) http.HandlerFunc {
+func (h *Handler) keySet(site *Site, keys *sp.Assertions) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		set, err := site.Landings.App.Assertions.KeySet()
+		set, err := keys.KeySet()
 		if err != nil {
 			h.failed(r, site, "key set", err)
 			writeProblem(w, r, notReady, site.Wwwroot.String(), nil)

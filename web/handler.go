@@ -32,6 +32,7 @@ type Site struct {
 	Homes     *sp.Homes
 	Bounces   *sp.Bounces // nil if nobody is sent home
 	Landings  *sp.Landings
+	Provider  *sp.Provider // nil if nobody lands by OAuth 2
 	Visits    *sp.Visits   // nil if Moodle itself logs in who lands
 	RPC       http.Handler // the MNet endpoint; nil if MNet is switched off
 	PublicKey http.Handler // nil then too
@@ -105,7 +106,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case former != nil:
 		former.ServeHTTP(w, r)
-	case site.isOurs(r.URL.Path), site.isKeySet(r):
+	case site.isOurs(r.URL.Path), site.isWellKnown(r):
 		site.ours.ServeHTTP(w, r)
 	case site.Landings != nil && site.Landings.App != nil:
 		h.asLearner(w, r, site)

@@ -256,6 +256,8 @@ var landingProblems = map[gateway.Rule]problem{
 	gateway.RuleUserUsername:   noAccount.saying("Your username at your home site is one for which there can be no account here.", ""),
 	gateway.RuleUserAccess:     noAccount.saying("This site lets in some of the people of your home site, and you are not among them.", ""),
 	gateway.RuleAccountMissing: noAccount.saying("You have no account here, and this site does not make one for people who come from your home site.", ""),
+	gateway.RuleAccountMail: noAccount.saying("Another account of this site has your mail address.",
+		"If that account is yours, log in with it as you always do. If you want to come in from your home site instead, ask the administrators to connect the two."),
 	gateway.RuleAccountRefused: noAccount.saying("The account that is yours here does not let you in. It may be suspended, or locked for a while.", ""),
 	gateway.RuleRateAddress: {http.StatusTooManyRequests, "Too many visitors at once",
 		"Many people come here from the network that you are in.", adviceWait},

@@ -54,7 +54,7 @@ func newByHeader(t *testing.T) (*guarded, *byHeader) {
 	}
 	g.site.Landings.Source = m
 	g.site.Landings.Header = &sp.HeaderLogins{
-		Names: names, Moodle: m, Visits: g.site.Visits,
+		Names: names, Door: &sp.HeaderDoor{Moodle: m}, Visits: g.site.Visits,
 		Spend: func(context.Context, netip.Addr) error { return m.rate },
 		Call: func(context.Context, *gateway.Peer, string, ...mnet.Value) (mnet.Value, error) {
 			return mnet.Struct{{Name: "username", Value: "ada"}, {Name: "firstname", Value: "Ada"}, {Name: "lastname", Value: "L"}, {Name: "email", Value: "a@b"}}, m.fault

@@ -33,6 +33,9 @@ var ourPaths = []string{
 	linkPath,
 	authPath,
 	logoutPath,
+	sp.AuthorizePath,
+	sp.TokenPath,
+	sp.UserInfoPath,
 }
 
 // isOurs reports whether a path means one of ours, or leads to the plugin by which
@@ -141,10 +144,14 @@ func (h *Handler) router(site *Site, jump http.Handler) http.Handler {
 	if site.IDP != nil {
 		m.Path(root + idp.ConfirmPath).Handler(form(site, h.confirm(site)))
 	}
+	route := func(path string, methods []string, next http.Handler) {
+		m.Path(root + path).Methods(methods...).Handler(next)
+	}
 	if site.Landings != nil && site.Landings.App != nil {
-		h.application(site, func(path string, methods []string, next http.Handler) {
-			m.Path(root + path).Methods(methods...).Handler(next)
-		})
+		h.application(site, route)
+	}
+	if site.Provider != nil {
+		h.provider(site, route)
 	}
 	home := site.Wwwroot.String()
 	if site.RPC != nil {

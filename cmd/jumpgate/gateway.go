@@ -178,7 +178,8 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		site.IDP = provider
 	}
 	visits := g.visits(s, state, keys, asked, caller)
-	site.Landings.Header = headerLogins(c, s, state, asked, caller, visits)
+	site.Provider = openIDProvider(s, state, keys)
+	site.Landings.Header = headerLogins(c, s, state, asked, caller, visits, site.Provider)
 	site.Landings.Learns = g.learns(s)
 	site.Bounces = bounces(s, site.Homes)
 	if s.MNet.Off {

@@ -39,18 +39,40 @@ func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy
 
 // headerLogins returns what logs learners in who land at a site without MNet, or
 // nil where Moodle does it.
-func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits) *sp.HeaderLogins {
+func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits, provider *sp.Provider) *sp.HeaderLogins {
 	if !s.Landing.Redeems() {
 		return nil
 	}
 	return &sp.HeaderLogins{
-		Names: s.Landing.Names, Moodle: asked, Visits: visits, Call: caller.Call,
-		HasAccount: func(ctx context.Context, username string) (bool, error) {
-			return asked.HasAccount(ctx, string(s.Landing.Token), username)
-		},
+		Names: s.Landing.Names, Door: door(s, asked, provider), Visits: visits, Call: caller.Call,
 		Spend: func(ctx context.Context, addr netip.Addr) error {
 			return state.Spend(ctx, store.PerAddress(addr, c.Limits.JumpsPerAddress))
 		},
+	}
+}
+
+// door returns how a site's Moodle lets learners in, or nil if there is none.
+func door(s *config.Site, asked *moodle.Web, provider *sp.Provider) sp.Door {
+	accounts := func(ctx context.Context, field, value string) ([]moodle.Account, error) {
+		return asked.AccountsBy(ctx, string(s.Landing.Token), field, value)
+	}
+	switch s.Landing.By {
+	case config.LandingHeader:
+		return &sp.HeaderDoor{Moodle: asked, Accounts: accounts}
+	case config.LandingOAuth2:
+		return &sp.OAuth2Door{Moodle: asked, Accounts: accounts, IssuerID: s.Landing.IssuerID, Provider: provider}
+	}
+	return nil
+}
+
+// openIDProvider returns what a site's Moodle asks who lands, or nil if it does not.
+func openIDProvider(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.Provider {
+	if s.Landing.By != config.LandingOAuth2 {
+		return nil
+	}
+	return &sp.Provider{
+		Site: s.Wwwroot, ClientID: s.Landing.ClientID, ClientSecret: string(s.Landing.ClientSecret), Codes: state, Now: time.Now,
+		Tokens: &sp.Assertions{Site: s.Wwwroot, Algorithm: config.AlgorithmRS256, Keys: keys.Keys, Now: time.Now},
 	}
 }
 
@@ -72,7 +94,7 @@ func appSessions(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.AppS
 // visits returns what knows the sessions of learners at a Moodle without MNet, or
 // nil elsewhere.
 func (g *instance) visits(s *config.Site, state *store.Site, keys *mnet.Keyring, asked *moodle.Web, caller *mnet.Caller) *sp.Visits {
-	if s.Landing.By != config.LandingHeader {
+	if !s.Landing.LogsIn() {
 		return nil
 	}
 	return &sp.Visits{

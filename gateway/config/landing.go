@@ -1,6 +1,8 @@
 package config
 
 import (
+	"math"
+	"slices"
 	"time"
 
 	"jumpgate/gateway"
@@ -8,18 +10,26 @@ import (
 
 // Landing says how learners of peers are logged in at a site.
 type Landing struct {
-	// By is who does it: LandingMoodle, LandingHeader or LandingJWT.
+	// By is who does it: LandingMoodle, LandingHeader, LandingOAuth2 or LandingJWT.
 	By string
 
 	// Names, for all but LandingMoodle, are those of the learners' accounts. No
 	// two of the site's homes have learners with one name.
 	Names gateway.AccountNames
 
-	// What follows is for LandingHeader.
+	// What follows is for LandingHeader and LandingOAuth2.
 
 	Token     Secret // of a web service that knows which accounts there are; empty for none
 	TokenFile string // where Token was read from, or
 	TokenEnv  string // the environment variable
+
+	// What follows is for LandingOAuth2.
+
+	IssuerID         int64  // what Moodle calls the OAuth 2 service that is us
+	ClientID         string // what that calls itself
+	ClientSecret     Secret // by which we know it
+	ClientSecretFile string // where ClientSecret was read from, or
+	ClientSecretEnv  string // the environment variable
 
 	// What follows is for LandingJWT.
 
@@ -29,12 +39,16 @@ type Landing struct {
 }
 
 // Redeems reports whether the gateway itself redeems the tokens of those who land.
-func (l Landing) Redeems() bool { return l.By == LandingHeader || l.By == LandingJWT }
+func (l Landing) Redeems() bool { return l.LogsIn() || l.By == LandingJWT }
+
+// LogsIn reports whether it is the gateway that logs in, at a Moodle, those who land.
+func (l Landing) LogsIn() bool { return l.By == LandingHeader || l.By == LandingOAuth2 }
 
 // Who logs in those who land.
 const (
 	LandingMoodle = "moodle" // Moodle itself, which has MNet
 	LandingHeader = "header" // the gateway, by headers that Moodle's plugin auth_shibboleth reads
+	LandingOAuth2 = "oauth2" // the gateway, as the OpenID provider of Moodle's plugin auth_oauth2
 	LandingJWT    = "jwt"    // the gateway, which tells any application by signed assertions
 )
 
@@ -50,13 +64,21 @@ type landingDoc struct {
 	TokenFile string `yaml:"token_file,omitempty"`
 	TokenEnv  string `yaml:"token_env,omitempty"`
 
+	IssuerID         int64  `yaml:"issuer_id,omitempty"`
+	ClientID         string `yaml:"client_id,omitempty"`
+	ClientSecretFile string `yaml:"client_secret_file,omitempty"`
+	ClientSecretEnv  string `yaml:"client_secret_env,omitempty"`
+
 	Algorithm   string `yaml:"algorithm,omitempty"`
 	SessionIdle string `yaml:"session_idle,omitempty"`
 	SessionLife string `yaml:"session_life,omitempty"`
 }
 
 func (l Landing) doc() landingDoc {
-	d := landingDoc{By: l.By, TokenFile: l.TokenFile, TokenEnv: l.TokenEnv}
+	d := landingDoc{
+		By: l.By, TokenFile: l.TokenFile, TokenEnv: l.TokenEnv,
+		IssuerID: l.IssuerID, ClientID: l.ClientID, ClientSecretFile: l.ClientSecretFile, ClientSecretEnv: l.ClientSecretEnv,
+	}
 	if l.Redeems() {
 		d.Names = l.Names.String()
 	}
@@ -75,16 +97,17 @@ func (o object) landing(issuer string) Landing {
 	} else {
 		o, key = o.sub(key, fieldsOf[landingDoc]()), "by"
 	}
-	l := Landing{By: o.choice(key, LandingMoodle, LandingMoodle, LandingHeader, LandingJWT)}
+	l := Landing{By: o.choice(key, LandingMoodle, LandingMoodle, LandingHeader, LandingOAuth2, LandingJWT)}
 	names := o.text("name", gateway.DefaultNames)
 	l.Token, l.TokenFile, l.TokenEnv = o.secret("token_file", "token_env")
 	l.assertions(o)
+	l.provider(o)
 	why := ""
 	if l.By == LandingMoodle {
 		why = ": Moodle itself logs learners in"
 	}
 	for _, key := range fieldsOf[landingDoc]() {
-		if by := landingOf[key]; o.has(key) && (by != "" && by != l.By || l.By == LandingMoodle && key != "by") {
+		if of := landingOf[key]; o.has(key) && (of != nil && !slices.Contains(of, l.By) || l.By == LandingMoodle && key != "by") {
 			o.warnf(o.place(key), "%q does nothing with landing: %s%s", key, l.By, why)
 		}
 	}
@@ -106,10 +129,42 @@ func (o object) landing(issuer string) Landing {
 	return l
 }
 
-// landingOf says of a field which landing it is for, if for one only.
-var landingOf = map[string]string{
-	"token_file": LandingHeader, "token_env": LandingHeader,
-	"algorithm": LandingJWT, "session_idle": LandingJWT, "session_life": LandingJWT,
+// landingOf says of a field which landings it is for, if not for all.
+var landingOf = map[string][]string{
+	"token_file": {LandingHeader, LandingOAuth2}, "token_env": {LandingHeader, LandingOAuth2},
+	"issuer_id": {LandingOAuth2}, "client_id": {LandingOAuth2}, "client_secret_file": {LandingOAuth2}, "client_secret_env": {LandingOAuth2},
+	"algorithm": {LandingJWT}, "session_idle": {LandingJWT}, "session_life": {LandingJWT},
+}
+
+const (
+	// minClientSecret is the least of a client secret, in bytes: who guesses it and
+	// a code learns who lands.
+	minClientSecret = 16
+	// DefaultClientID is what Moodle's OAuth 2 service calls itself.
+	DefaultClientID = "moodle"
+)
+
+// provider reads what is for LandingOAuth2.
+func (l *Landing) provider(o object) {
+	if l.By != LandingOAuth2 {
+		return
+	}
+	l.IssuerID = o.number("issuer_id", 1, 1, math.MaxInt32)
+	l.ClientID = o.text("client_id", DefaultClientID)
+	l.ClientSecret, l.ClientSecretFile, l.ClientSecretEnv = o.secret("client_secret_file", "client_secret_env")
+	switch {
+	case !o.has("issuer_id"):
+		o.errorf(o.place("issuer_id"), "give issuer_id: the number in the address of Moodle's page that edits the OAuth 2 service, id=N",
+			"landing: %s needs the number of the OAuth 2 service that is this gateway", l.By)
+	case l.ClientSecretFile == "" && l.ClientSecretEnv == "":
+		o.errorf(o.place("client_secret_file"), "write a long random text into a file, such as that of: openssl rand -hex 32; it goes into Moodle's OAuth 2 service as well",
+			"landing: %s needs client_secret_file or client_secret_env", l.By)
+	case l.ClientSecret != "" && len(l.ClientSecret) < minClientSecret:
+		o.errorf(o.place("client_secret_file"), "make a new one: openssl rand -hex 32", "the client secret is shorter than %d characters", minClientSecret)
+	case l.TokenFile == "" && l.TokenEnv == "":
+		o.errorf(o.place("token_file"), "give token_file, with the token of a web service that has core_user_get_users_by_field",
+			"landing: %s takes a web service token, to know whether an account has the mail address of a learner", l.By)
+	}
 }
 
 // assertions reads what is for LandingJWT.
@@ -146,8 +201,8 @@ func (o object) autoAdd(l Landing) gateway.AutoAdd {
 		o.errorf(o.place("auto_add_remote_users"), "leave it out: the application itself decides whom it knows; access says who may come",
 			"auto_add_remote_users: %s is for a Moodle, which can be asked who has an account, and not for landing: %s", add, l.By)
 	}
-	if add.LooksUp() && l.By == LandingHeader && l.TokenFile == "" && l.TokenEnv == "" {
-		o.errorf(o.place("auto_add_remote_users"), "give the site landing: {by: header, token_file: …} with the token of a web service that has core_user_get_users_by_field",
+	if add.LooksUp() && l.LogsIn() && l.TokenFile == "" && l.TokenEnv == "" {
+		o.errorf(o.place("auto_add_remote_users"), "give the site landing: {by: "+l.By+", token_file: …} with the token of a web service that has core_user_get_users_by_field",
 			"auto_add_remote_users: %s takes a web service token, to know who has an account", add)
 	}
 	return add
@@ -167,6 +222,10 @@ func (s *Site) checkLanding(o object) {
 	}
 	if len(homes) == 0 {
 		o.warnf(o.place("landing"), "landing: %s lets nobody land: no peer has subscribe: [%s]", s.Landing.By, gateway.ServiceSSOIDP)
+	}
+	if s.Landing.By == LandingOAuth2 && !s.Wwwroot.IsZero() && s.Wwwroot.Scheme() != "https" && !s.Wwwroot.Loopback() {
+		o.errorf(o.place("landing"), "give the site an https wwwroot, or use landing: header",
+			"landing: %s needs an https wwwroot: Moodle speaks to no OAuth 2 service without TLS", s.Landing.By)
 	}
 	if s.Identity.MFA && s.Identity.Source == MoodleWeb {
 		o.warnf(o.place("landing"), "landing: %s with mfa needs the identity source %s: Moodle's pages do not say whose a session is that waits for a factor", s.Landing.By, MoodleRedis)

@@ -53,6 +53,8 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 		"landings by header":         minimal + "    landing: header\n",
 		"all of landings": minimal + "    landing: {by: header, name: '{username}.{idp host}.mnet', token_file: password}\n" +
 			"    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: ask, import: [lang]}, {wwwroot: 'https://b.example', subscribe: [sso_idp], auto_add_remote_users: existing, import: []}, {wwwroot: 'https://c.example', auto_add_remote_users: create, import: [lang, country, city]}]\n",
+		"landings by OAuth 2":        minimal + "    landing: {by: oauth2, issuer_id: 3, token_file: password, client_secret_file: client-secret}\n",
+		"all of landings by OAuth 2": minimal + "    landing: {by: oauth2, name: plain, issuer_id: 12, token_env: JUMPGATE_TEST_TOKEN, client_id: x, client_secret_env: JUMPGATE_TEST_CLIENT}\n    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: ask}]\n",
 		"landings at an application": minimal + "    landing: jwt\n",
 		"all of assertions":          minimal + "    landing: {by: jwt, name: plain, algorithm: RS256, session_idle: 90m, session_life: 36h}\n    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: create, import: []}]\n",
 		"landings of one home":       minimal + "    landing: {by: header, name: plain, token_env: JUMPGATE_TEST_TOKEN}\n    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp]}, {wwwroot: 'https://a.example/b'}]\n",

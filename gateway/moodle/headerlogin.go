@@ -92,21 +92,3 @@ func (w *Web) headerLogin(ctx context.Context, b Browser, u gateway.User) (Login
 // headerValue returns a value as the plugin reads it: it takes a semicolon for
 // the end (source: get_first_string).
 func headerValue(s string) string { return strings.ReplaceAll(s, ";", ",") }
-
-// HasAccount reports whether there is an account of this username that
-// HeaderLogin would log in, or try to. It needs a web service token with the
-// capabilities that WebOptions.Token names.
-func (w *Web) HasAccount(ctx context.Context, token, username string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, webTimeout)
-	defer cancel()
-	users, err := w.usersByToken(ctx, token, "username", username)
-	if err != nil {
-		return false, err
-	}
-	for _, u := range users {
-		if u.Username == username && u.Auth == AuthHeader {
-			return true, nil
-		}
-	}
-	return false, nil
-}

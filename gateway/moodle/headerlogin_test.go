@@ -98,29 +98,22 @@ func TestHeaderLoginFails(t *testing.T) {
 	}
 }
 
-func TestWhoHasAnAccount(t *testing.T) {
-	record := func(username, auth string) string {
-		return `{"id":7,"username":"` + username + `","auth":"` + auth + `"}`
-	}
+func TestAccountsAreFoundByAField(t *testing.T) {
+	const record = `{"id":7,"username":"ada","auth":"mnet","email":"ada@home.test","idnumber":"https:\/\/home.test#ada"}`
 	for _, test := range []struct {
 		name, answer string
-		want, fails  bool
+		want         []Account
+		fails        bool
 	}{
-		{"nobody", "[]", false, false},
-		{"somebody of the kind", "[" + record("ada@home.test", "mnet") + "," + record("ada@home.test", "shibboleth") + "]", true, false},
-		{"a namesake of another home", "[" + record("ada@home.test", "mnet") + "]", false, false},
-		{"a local namesake", "[" + record("ada@home.test", "manual") + "]", false, false},
-		{"somebody else", "[" + record("bob@home.test", "shibboleth") + "]", false, false},
-		{"a token that is wrong", `{"exception":"x","errorcode":"invalidtoken","message":"` + testToken + `"}`, false, true},
-		{"no answer of Moodle's", "<html>", false, true},
+		{"none", "[]", nil, false},
+		{"one", "[" + record + "]", []Account{{7, "ada", "mnet", "ada@home.test", "https://home.test#ada"}}, false},
+		{"a token that is wrong", `{"exception":"x","errorcode":"invalidtoken","message":"` + testToken + `"}`, nil, true},
+		{"no answer of Moodle's", "<html>", nil, true},
 	} {
 		s := &standIn{rest: test.answer}
-		got, err := web(t, s, func(*WebOptions) {}).HasAccount(t.Context(), testToken, "ada@home.test")
-		if got != test.want || (err != nil) != test.fails || err != nil && strings.Contains(err.Error(), testToken) {
-			t.Errorf("%s: %t, %v", test.name, got, err)
-		}
-		if want := "field=username&moodlewsrestformat=json&values%5B0%5D=ada%40home.test&wsfunction=core_user_get_users_by_field&wstoken=" + testToken; len(s.bodies) != 1 || s.bodies[0] != want {
-			t.Errorf("%s: Moodle was asked %q", test.name, s.bodies)
+		got, err := web(t, s, func(*WebOptions) {}).AccountsBy(t.Context(), testToken, "email", "ada@home.test")
+		if diff := cmp.Diff(test.want, got); diff != "" || (err != nil) != test.fails || err != nil && strings.Contains(err.Error(), testToken) {
+			t.Errorf("%s: %v (-want +got):\n%s", test.name, err, diff)
 		}
 	}
 }
