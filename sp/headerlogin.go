@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"jumpgate/gateway"
@@ -212,7 +213,11 @@ func (p present) other() error {
 		return errors.New("moodle does not say whose the session is that it has begun: if learners have to agree to a policy or to fill in " +
 			"their profile first, give landing.token_file or use the identity source moodle-redis, which a second factor needs as well")
 	}
-	return fmt.Errorf("moodle has logged in user %d %q (auth %s, suspended %t)", u.ID, u.Username, u.Auth, u.Suspended)
+	err := fmt.Errorf("moodle has logged in user %d %q (auth %s, suspended %t)", u.ID, u.Username, u.Auth, u.Suspended)
+	if u.Auth == moodle.AuthOAuth2 && u.Username == strings.ToLower(u.Email) {
+		err = fmt.Errorf("%w: in Moodle's OAuth 2 service, map the field preferred_username to username", err)
+	}
+	return err
 }
 
 // expel ends a session that nobody may have, also if the browser has gone.

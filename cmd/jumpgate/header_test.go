@@ -48,7 +48,8 @@ type headerSetting struct {
 	grants   string // YAML of what the forum grants the homes
 	alone    bool   // the second home is no peer
 	sessions moodletest.Sessions
-	token    string // of the forum's web services
+	token    string                    // of the forum's web services
+	oauth2   *moodletest.OAuth2Service // by which learners are let in, and not by headers
 	users    func(h *headerForum) []moodletest.User
 }
 
@@ -65,6 +66,7 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 	writeFile(t, filepath.Join(dir, "forum.key"), string(key.PEM()))
 	writeFile(t, filepath.Join(dir, "forum.pem"), key.Certificate().PEM())
 	writeFile(t, filepath.Join(dir, "token"), webToken)
+	writeFile(t, filepath.Join(dir, "client-secret"), clientSecret)
 	people := []moodletest.User{moodletest.SampleUser("pw")}
 	for _, u := range []gateway.User{
 		{Username: "bob", FirstName: "Bob", LastName: "Builder", Email: "bob@home.test", City: "Zürich", Country: "CH", Lang: "de_utf8"},
@@ -118,7 +120,10 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 	h.gateway = h.start(dir, h.forum, port(behind), "forum.key", s.identity, "landing: "+strings.ReplaceAll(s.landing, "HOME", h.homes[0]), peers)
 	front.Config.Handler = h.gateway.handler
 	options := moodletest.ForumOptions{
-		Wwwroot: wwwroot(t, h.forum), Shibboleth: true, Token: s.token, Sessions: s.sessions, Discussions: moodletest.SampleDiscussions(time.Now()),
+		Wwwroot: wwwroot(t, h.forum), Shibboleth: s.oauth2 == nil, OAuth2: s.oauth2, Token: s.token, Sessions: s.sessions, Discussions: moodletest.SampleDiscussions(time.Now()),
+	}
+	if s.oauth2 != nil {
+		s.oauth2.BaseURL = h.forum
 	}
 	if s.users != nil {
 		options.Users = s.users(h)

@@ -27,6 +27,10 @@ type ForumOptions struct {
 	// headers. Such a forum may be without Key, which is a Moodle without MNet.
 	Shibboleth bool
 
+	// OAuth2 is the one service of the plugin auth_oauth2, nil for none. Such a
+	// forum may be without Key as well.
+	OAuth2 *OAuth2Service
+
 	// Homes are the identity providers. The certificate of one that has none
 	// pinned is fetched from {wwwroot}/mnet/publickey.php on first use.
 	Key   *mnet.Key
@@ -68,8 +72,8 @@ type Forum struct {
 
 // NewForum returns a forum Moodle, ready to serve.
 func NewForum(o ForumOptions) (*Forum, error) {
-	if o.Wwwroot.IsZero() || o.Key == nil && !o.Shibboleth {
-		return nil, errors.New("a forum needs a wwwroot, and a key or Shibboleth")
+	if o.Wwwroot.IsZero() || o.Key == nil && !o.Shibboleth && o.OAuth2 == nil {
+		return nil, errors.New("a forum needs a wwwroot, and a key, Shibboleth or OAuth2")
 	}
 	accounts, err := newUsers(o.Wwwroot, o.Users)
 	if err != nil {
@@ -93,6 +97,10 @@ func NewForum(o ForumOptions) (*Forum, error) {
 	}
 	if o.Shibboleth {
 		f.page("/auth/shibboleth/index.php", (*request).shibbolethPage)
+	}
+	if o.OAuth2 != nil {
+		f.oauth2 = &oauth2{OAuth2Service: *o.OAuth2, links: map[string]int64{}}
+		f.page("/auth/oauth2/login.php", (*request).oauth2Login)
 	}
 	f.webServices(o.Token)
 	f.loginPages()

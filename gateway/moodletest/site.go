@@ -46,8 +46,9 @@ type site struct {
 	mnet    *mnetSite // nil for a site without MNet
 	endpoint
 
-	token      string // of web services
-	shibboleth bool   // auth_shibboleth is enabled and set up
+	token      string  // of web services
+	shibboleth bool    // auth_shibboleth is enabled and set up
+	oauth2     *oauth2 // auth_oauth2 is, if it is not nil
 
 	seed  maphash.Seed
 	locks [64]sync.Mutex // Moodle lets one request at a time have a session

@@ -18,6 +18,7 @@ type User struct {
 	gateway.User
 	Password string // in the clear: accounts of a stand-in are nobody's
 	Admin    bool
+	IDNumber string
 
 	// Icon is the picture of who has one, PNG or JPEG, and IconTime when it
 	// was uploaded.
@@ -86,6 +87,19 @@ func (t *users) add(u User) (User, error) {
 	return u, nil
 }
 
+// all returns copies of the accounts that match accepts.
+func (t *users) all(match func(*User) bool) []User {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var found []User
+	for i := range t.rows {
+		if match(&t.rows[i]) {
+			found = append(found, t.rows[i])
+		}
+	}
+	return found
+}
+
 // find returns a copy of the first account that match accepts.
 func (t *users) find(match func(*User) bool) (User, bool) {
 	t.mu.RLock()
@@ -123,7 +137,7 @@ func (u *User) object(now time.Time, ip string) *phpObject {
 	o := newObject(
 		"id", strconv.FormatInt(u.ID, 10), "auth", u.Auth, "confirmed", "1", "policyagreed", "0",
 		"deleted", flag(u.Deleted), "suspended", flag(u.Suspended),
-		"mnethostid", strconv.FormatInt(u.MnetHostID, 10), "username", u.Username, "idnumber", "",
+		"mnethostid", strconv.FormatInt(u.MnetHostID, 10), "username", u.Username, "idnumber", u.IDNumber,
 		"firstname", u.FirstName, "lastname", u.LastName, "email", u.Email, "emailstop", "0",
 		"phone1", "", "phone2", "", "institution", "", "department", "", "address", "",
 		"city", u.City, "country", u.Country, "lang", u.Lang, "calendartype", "gregorian", "theme", "",

@@ -88,7 +88,7 @@ func (q *request) ajaxCall(call ajaxCall) ajaxAnswer {
 func (st *site) usersByField(field string, values []string) []User {
 	var found []User
 	for _, value := range values {
-		u, ok := st.users.find(func(u *User) bool {
+		found = append(found, st.users.all(func(u *User) bool {
 			switch field {
 			case "id":
 				return !u.Deleted && strconv.FormatInt(u.ID, 10) == value
@@ -98,10 +98,7 @@ func (st *site) usersByField(field string, values []string) []User {
 				return !u.Deleted && strings.EqualFold(u.Email, value)
 			}
 			return false
-		})
-		if ok {
-			found = append(found, u)
-		}
+		})...)
 	}
 	return found
 }
@@ -110,13 +107,17 @@ func (st *site) usersByField(field string, values []string) []User {
 // token. There is no mnethostid in it.
 func (st *site) userFields(u *User) map[string]any {
 	icon := st.url("/theme/image.php/boost/core/1/u/")
-	return map[string]any{
+	fields := map[string]any{
 		"id": u.ID, "username": u.Username, "firstname": u.FirstName, "lastname": u.LastName,
 		"fullname": u.FullName(), "email": u.Email, "department": "", "firstaccess": 0, "lastaccess": 0,
 		"auth": u.Auth, "suspended": u.Suspended, "confirmed": true, "lang": u.Lang, "theme": "",
 		"timezone": u.Timezone, "mailformat": 1, "trackforums": 0, "city": u.City, "country": u.Country,
 		"profileimageurlsmall": icon + "f2", "profileimageurl": icon + "f1",
 	}
+	if u.IDNumber != "" {
+		fields["idnumber"] = u.IDNumber
+	}
+	return fields
 }
 
 // webServices lets them answer to a token, unless that is empty.
