@@ -50,6 +50,8 @@ var plainMail = regexp.MustCompile(`^[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]+@[A-Za-z0-9.
 // logIn does what a browser would do, with the mail address looked up before.
 func (d *OAuth2Door) logIn(ctx context.Context, b moodle.Browser, n Newcomer) (login moodle.Login, seen []moodle.Account, err error) {
 	switch mail := n.Account.Email; {
+	case d.IssuerID == 0:
+		return login, nil, refusal{gateway.RuleAccountRefused, errors.New("landing.issuer_id is not given: the number of the OAuth 2 service in Moodle that is this gateway")}
 	case !plainMail.MatchString(mail):
 		return login, nil, refusal{gateway.RuleUserMalformed, errors.New("the mail address that the home tells has other characters than those of ASCII")}
 	case n.Account.Username == "0": // which PHP takes for none, and the plugin then for the mail address

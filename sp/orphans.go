@@ -43,14 +43,14 @@ const (
 	OtherAuth     ProblemKind = "other-auth"     // it is no account of the plugin mnet: perhaps nobody may log in to it (nologin)
 	SameName      ProblemKind = "same-name"      // another orphan gets it
 	NameTaken     ProblemKind = "name-taken"     // a local account has the name
-	SameMail      ProblemKind = "same-mail"      // a local account has the mail address: auth_oauth2 would log in to that
+	SameMail      ProblemKind = "same-mail"      // a local account has the mail address: auth_oauth2 would log in to that, and Jumpgate does not let it
 	SharedMail    ProblemKind = "shared-mail"    // another orphan has the mail address
 	LinkTaken     ProblemKind = "link-taken"     // the issuer's name is linked to another account, or the link is not confirmed
 )
 
 // Orphans judges the accounts of learners of other sites, and returns them
 // ordered by home and id. If issuerID is not 0 it also judges the linked logins
-// of that issuer; an account that is linked has no problems.
+// of that issuer; an account that is linked has no problem but SameMail.
 func Orphans(accounts *moodle.Accounts, peers *gateway.Allowlist, names gateway.AccountNames, issuerID int64) []Orphan {
 	j := judge{issuerID: issuerID, byName: map[string][]int64{}, byMail: map[string][]int64{}, localName: map[string][]int64{},
 		localMail: map[string][]int64{}, linksOf: map[int64][]moodle.LinkedLogin{}, linksTo: map[string][]moodle.LinkedLogin{}}
@@ -114,6 +114,7 @@ func (j *judge) judge(o *Orphan) {
 	taken := j.linksTo[o.Name]
 	if o.Name != "" && len(taken) == 1 && taken[0].UserID == o.ID && taken[0].Confirmed {
 		o.Linked, o.Problems = true, nil
+		j.mail(o)
 		return
 	}
 	if other, found := j.collisions[o.Home]; found {
@@ -133,9 +134,17 @@ func (j *judge) judge(o *Orphan) {
 			o.Problems = append(o.Problems, Problem{LinkTaken, fmt.Sprintf("account %d", taken[by].UserID)})
 		}
 	}
+	j.mail(o)
+	if mail := folded(o.Email); mail != "" {
+		others(o, SharedMail, j.byMail[mail])
+	}
+}
+
+// mail looks for local accounts with the mail address of an orphan: an OAuth2Door
+// does not let in whose address is theirs, linked or not.
+func (j *judge) mail(o *Orphan) {
 	if mail := folded(o.Email); mail != "" {
 		others(o, SameMail, j.localMail[mail])
-		others(o, SharedMail, j.byMail[mail])
 	}
 }
 

@@ -47,6 +47,9 @@ var ownEndpoints = []string{
 	"/jumpgate/link?url=//evil.test",
 	"/jumpgate/auth",
 	"/jumpgate/logout",
+	"/jumpgate/oauth2/authorize?state=%2Fauth%2Foauth2%2Flogin.php%3Fwantsurl%3Dhttps%253A%252F%252Fevil.test%252F&redirect_uri=https%3A%2F%2Fevil.test%2F",
+	"/jumpgate/oauth2/token",
+	"/jumpgate/oauth2/userinfo",
 }
 
 var methods = []string{"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "JUMP"}

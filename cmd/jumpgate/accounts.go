@@ -60,7 +60,7 @@ type accountsReportCommand struct {
 	siteFlags  `embed:""`
 	tableFlags `embed:""`
 	Name       string `placeholder:"TEMPLATE" help:"The new names, if not those of the site's landing: {username}@{idp host}, with other characters around {idp host}, or plain, if there is exactly one home."`
-	IssuerID   int64  `placeholder:"N" help:"Id of the OpenID provider in Moodle (table oauth2_issuer) that is, or will be, Jumpgate: also say who is linked to it."`
+	IssuerID   int64  `placeholder:"N" help:"Id of the OpenID provider in Moodle (table oauth2_issuer) that is, or will be, Jumpgate: also say who is linked to it. Not needed with landing: oauth2, whose issuer_id it is."`
 	Format     string `enum:"table,csv,sql" default:"table" placeholder:"table|csv|sql" help:"table, csv, or sql: what keeps the accounts, to be read and then run: with --issuer-id linked logins, without it new names for landing: header."`
 	File       string `arg:"" help:"The result of jumpgate accounts query, - for standard input."`
 }
@@ -68,8 +68,8 @@ type accountsReportCommand struct {
 // Help explains more than fits a line.
 func (accountsReportCommand) Help() string {
 	return "Nothing is changed, and nobody is asked. Exit code 1 if an account needs a decision: its name is none that Moodle takes (no-name), or might be that of another home's learner (home-collision), " +
-		"of another learner (same-name) or of a local account (name-taken); MNet does not let it in, which nothing but MNet asks (denied); it belongs to another plugin, such as nologin (other-auth); its mail address is that of a local account (same-mail: without a link, Moodle's OAuth2 plugin logs its learner in to that) or of another learner (shared-mail); " +
-		"or the issuer's name is linked to another account, or not confirmed (link-taken). An account that is linked needs none."
+		"of another learner (same-name) or of a local account (name-taken); MNet does not let it in, which nothing but MNet asks (denied); it belongs to another plugin, such as nologin (other-auth); its mail address is that of a local account (same-mail: Moodle's OAuth2 plugin might log its learner in to that, so landing: oauth2 lets them not in) or of another learner (shared-mail); " +
+		"or the issuer's name is linked to another account, or not confirmed (link-taken). An account that is linked needs none, but for its mail address."
 }
 
 // Run prints the report.
@@ -92,6 +92,9 @@ func (c accountsReportCommand) Run(t *terminal) error {
 	names, err := c.names(site)
 	if err != nil {
 		return err
+	}
+	if c.IssuerID == 0 {
+		c.IssuerID = site.Landing.IssuerID
 	}
 	accounts, err := c.read(t, site)
 	if err != nil {
@@ -128,7 +131,7 @@ func (c accountsReportCommand) names(site *config.Site) (gateway.AccountNames, e
 	template := c.Name
 	switch {
 	case template != "":
-	case site.Landing.By == config.LandingHeader:
+	case site.Landing.LogsIn():
 		return site.Landing.Names, nil
 	default:
 		template = gateway.DefaultNames

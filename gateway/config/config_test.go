@@ -47,6 +47,7 @@ func testFiles(t testing.TB) string {
 	write("other.key", 0o600, p.otherKey)
 	write("open.key", 0o644, p.spKey)
 	write("password", 0o600, []byte("hunter2\n"))
+	write("secret", 0o600, []byte("hunter2hunter2hunter2\n"))
 	write("empty", 0o600, nil)
 	write("badnames", 0o644, []byte("ada\n\nbob *and* carol\n"))
 	write("names", 0o644, []byte("\ufeffcarol\n# teachers\r\n\n Dave@home.test \r\ncarol"))

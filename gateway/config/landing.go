@@ -25,7 +25,7 @@ type Landing struct {
 
 	// What follows is for LandingOAuth2.
 
-	IssuerID         int64  // what Moodle calls the OAuth 2 service that is us
+	IssuerID         int64  // what Moodle calls the OAuth 2 service that is us; 0 if that is not known yet
 	ClientID         string // what that calls itself
 	ClientSecret     Secret // by which we know it
 	ClientSecretFile string // where ClientSecret was read from, or
@@ -149,13 +149,13 @@ func (l *Landing) provider(o object) {
 	if l.By != LandingOAuth2 {
 		return
 	}
-	l.IssuerID = o.number("issuer_id", 1, 1, math.MaxInt32)
+	if l.IssuerID = o.number("issuer_id", 0, 1, math.MaxInt32); !o.has("issuer_id") {
+		o.warnf(o.place("by"), "landing: %s lets nobody land without issuer_id, the number of the OAuth 2 service that is this gateway: "+
+			"it is in the address of the page where Moodle edits it, id=N", l.By)
+	}
 	l.ClientID = o.text("client_id", DefaultClientID)
 	l.ClientSecret, l.ClientSecretFile, l.ClientSecretEnv = o.secret("client_secret_file", "client_secret_env")
 	switch {
-	case !o.has("issuer_id"):
-		o.errorf(o.place("issuer_id"), "give issuer_id: the number in the address of Moodle's page that edits the OAuth 2 service, id=N",
-			"landing: %s needs the number of the OAuth 2 service that is this gateway", l.By)
 	case l.ClientSecretFile == "" && l.ClientSecretEnv == "":
 		o.errorf(o.place("client_secret_file"), "write a long random text into a file, such as that of: openssl rand -hex 32; it goes into Moodle's OAuth 2 service as well",
 			"landing: %s needs client_secret_file or client_secret_env", l.By)

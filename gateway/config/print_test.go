@@ -23,6 +23,7 @@ func printed(t testing.TB, c *Config) string {
 func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 	testDir(t)
 	t.Setenv("JUMPGATE_TEST_TOKEN", "web-service-token")
+	t.Setenv("JUMPGATE_TEST_CLIENT", "hunter2hunter2hunter2")
 	writeFile(t, "peers.d/a.yaml", "wwwroot: https://a.example.org\nhostid: 9\n")
 	block := "    peers:\n      - wwwroot: https://sp.example.org\n        certificate: |\n" +
 		regexp.MustCompile(`(?m)^`).ReplaceAllString(string(pairs().spCert), "          ") + "\n"
@@ -53,7 +54,7 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 		"landings by header":         minimal + "    landing: header\n",
 		"all of landings": minimal + "    landing: {by: header, name: '{username}.{idp host}.mnet', token_file: password}\n" +
 			"    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: ask, import: [lang]}, {wwwroot: 'https://b.example', subscribe: [sso_idp], auto_add_remote_users: existing, import: []}, {wwwroot: 'https://c.example', auto_add_remote_users: create, import: [lang, country, city]}]\n",
-		"landings by OAuth 2":        minimal + "    landing: {by: oauth2, issuer_id: 3, token_file: password, client_secret_file: client-secret}\n",
+		"landings by OAuth 2":        minimal + "    landing: {by: oauth2, issuer_id: 3, token_file: password, client_secret_file: secret}\n",
 		"all of landings by OAuth 2": minimal + "    landing: {by: oauth2, name: plain, issuer_id: 12, token_env: JUMPGATE_TEST_TOKEN, client_id: x, client_secret_env: JUMPGATE_TEST_CLIENT}\n    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: ask}]\n",
 		"landings at an application": minimal + "    landing: jwt\n",
 		"all of assertions":          minimal + "    landing: {by: jwt, name: plain, algorithm: RS256, session_idle: 90m, session_life: 36h}\n    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: create, import: []}]\n",
