@@ -81,6 +81,17 @@ func TestOrphans(t *testing.T) {
 		{"two links of one name", gateway.DefaultNames, 5,
 			links(remotes(ada), moodle.LinkedLogin{UserID: 10, IssuerID: 5, Username: "ada@a.test", Confirmed: true}, moodle.LinkedLogin{UserID: 3, IssuerID: 5, Username: "ada@a.test", Confirmed: true}),
 			[]string{"10 a.test ada@a.test [link-taken: account 3]"}},
+		{"names that MySQL takes to be the same", gateway.DefaultNames, 5,
+			links(local(remotes(ada), moodle.LocalAccount{ID: 3, Username: "àda@a.test"}), moodle.LinkedLogin{UserID: 4, IssuerID: 5, Username: "ａda@a.test", Confirmed: true}),
+			[]string{"10 a.test ada@a.test [name-taken: account 3 link-taken: account 4]"}},
+		{"a link to a name that only MySQL takes to be the same", gateway.DefaultNames, 5,
+			links(remotes(ada), moodle.LinkedLogin{UserID: 10, IssuerID: 5, Username: "Ada@a.test", Confirmed: true}), []string{"10 a.test ada@a.test [link-taken: account 10]"}},
+		{"mail addresses that MySQL takes to be the same", gateway.DefaultNames, 0,
+			local(remotes(moodle.RemoteAccount{Username: "ada", Wwwroot: homeA, Email: "groß@a.test"}, moodle.RemoteAccount{Username: "bob", Wwwroot: homeB, Email: "GROSS@a.test"},
+				moodle.RemoteAccount{Username: "eve", Wwwroot: homeB, Email: "\U0001F600@a.test"}, moodle.RemoteAccount{Username: "dan", Wwwroot: homeB, Email: "d-a.n@a.test"}),
+				moodle.LocalAccount{ID: 3, Username: "x", Email: "gröss@a.test"}, moodle.LocalAccount{ID: 4, Username: "y", Email: "\U0001F60E@a.test"}, moodle.LocalAccount{ID: 5, Username: "z", Email: "dan@a.test"}),
+			[]string{"10 a.test ada@a.test [same-mail: account 3 shared-mail: account 11]", "11 b.test bob@b.test [same-mail: account 3 shared-mail: account 10]",
+				"12 b.test eve@b.test [same-mail: account 4]", "13 b.test dan@b.test []"}},
 		{"nobody asks for links", gateway.DefaultNames, 0, links(remotes(ada), moodle.LinkedLogin{UserID: 3, IssuerID: 5, Username: "ada@a.test", Confirmed: true}), []string{"10 a.test ada@a.test []"}},
 	} {
 		peers, err := gateway.NewAllowlist(
