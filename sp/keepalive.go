@@ -41,10 +41,13 @@ type used struct {
 
 // Use notes that a browser uses its session: Moodle has answered, and does not
 // replace it. It asks nobody: whose the session is, Run finds out. What a page
-// does by itself to see whether the session lives is no use.
+// does by itself to see whether the session lives is no use, as long as it is none
+// to Moodle (source: lib/ajax/service.php, core/ajax): a visit must not end before
+// its session. Of several values PHP takes the last, so that it must be.
 func (v *Visits) Use(r *http.Request, res *http.Response) {
 	session := moodle.RequestSession(r, v.Cookie)
-	if session == "" || strings.Contains(r.URL.RawQuery, "nosessionupdate") {
+	timer := r.URL.Path == v.Site.Path()+moodle.PageAJAX && strings.HasSuffix(r.URL.RawQuery, "&nosessionupdate=true")
+	if session == "" || timer {
 		return
 	}
 	if after, changed := moodle.SetsSession(res.Header, v.Cookie); changed && after != session {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,12 @@ import (
 )
 
 var sharedRedis = sync.OnceValues(func() (*store.Redis, error) { return store.Open(store.Options{Addr: store.Embedded}) })
+
+// TestMain opens it outside of the bubbles of synctest.
+func TestMain(m *testing.M) {
+	sharedRedis()
+	os.Exit(m.Run())
+}
 
 // newVisits are those of https://forum.test, in a Redis of all tests.
 func newVisits(t testing.TB, peers *gateway.Allowlist) *sp.Visits {
@@ -388,8 +395,8 @@ func TestWhoIsBackIsNotLoggedOutByALateCall(t *testing.T) {
 }
 
 // uses lets a browser ask for a page.
-func (w *watched) uses(session, query, after string) {
-	r := visit("GET", "https://forum.test/mod/x"+query, session)
+func (w *watched) uses(session, target, after string) {
+	r := visit("GET", "https://forum.test"+target, session)
 	res := &http.Response{StatusCode: 200, Header: http.Header{}}
 	if after != "" {
 		res.Header.Set("Set-Cookie", "MoodleSession="+after+"; path=/")
@@ -420,13 +427,13 @@ func TestVisitsInUseLiveOnAndAreReported(t *testing.T) {
 		w.answering(nil) // who has just landed was busy
 
 		for range 60 {
-			w.uses(adas, "", "")
-			w.uses(anonymous, "", "")
-			w.uses(halfAdas, "?sesskey=x&nosessionupdate=1", "")
-			w.uses(wornAdas, "", adasNext)
+			w.uses(adas, "/mod/x", "")
+			w.uses(anonymous, "/mod/x", "")
+			w.uses(halfAdas, "/lib/ajax/service.php?sesskey=x&nosessionupdate=true", "")
+			w.uses(wornAdas, "/mod/x", adasNext)
 			time.Sleep(time.Minute)
 		}
-		w.uses(guests, "", "") // too late: its visit is over
+		w.uses(guests, "/mod/x", "") // too late: its visit is over
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		want := map[string]int{"home.test keepalive_server[[ada]]": 6, "reported 1 at home.test false": 6}
@@ -452,7 +459,7 @@ func TestVisitsInUseLiveOnAndAreReported(t *testing.T) {
 		w.want("home.test keepalive_server[[ada]]", "reported 1 at home.test true", "other.test keepalive_server[[bob]]", "reported 1 at other.test true", "reported 1 at mute.test true")
 
 		time.Sleep(30 * time.Minute)
-		w.uses(bobs, "", "")
+		w.uses(bobs, "/mod/x", "")
 		stop()
 		running.Wait() // which notes what was in use
 		time.Sleep(40 * time.Minute)
@@ -489,9 +496,31 @@ func TestAHomeAsksWhoIsBusy(t *testing.T) {
 func TestUsesAreBounded(t *testing.T) {
 	w := watch(t)
 	for i := range 20_010 {
-		w.uses(fmt.Sprintf("%026d", i), "", "")
+		w.uses(fmt.Sprintf("%026d", i), "/mod/x", "")
 	}
 	if n := sp.UsedForTest(w.Visits); n != 20_000 {
 		t.Errorf("%d sessions are noted", n)
+	}
+}
+
+func TestNothingButATimerOfMoodlesPagesIsNoUse(t *testing.T) {
+	const timer = "/lib/ajax/service.php?sesskey=x&info=core_session_time_remaining"
+	for target, used := range map[string]int{
+		timer + "&nosessionupdate=true": 0,
+		timer:                           1,
+		timer + "&nosessionupdate=":     1,
+		timer + "&nosessionupdate=true&nosessionupdate=0":        1, // PHP takes the last
+		timer + "&nosessionupdate=true&%6eosessionupdate=":       1,
+		timer + "&nosessionupdate=true&+nosessionupdate%00x=":    1,
+		timer + "&xnosessionupdate=true":                         1,
+		"/my/?nosessionupdate=true":                              1,
+		"/my/?x=y&nosessionupdate=true":                          1, // it is one to Moodle, which would live on unseen
+		"/lib/ajax/service.php/x?sesskey=x&nosessionupdate=true": 1,
+	} {
+		w := watch(t)
+		w.uses(adas, target, "")
+		if n := sp.UsedForTest(w.Visits); n != used {
+			t.Errorf("%s: %d uses", target, n)
+		}
 	}
 }

@@ -14,7 +14,7 @@ const (
 	PageMFA      = "/admin/tool/mfa/auth.php"   // where tool_mfa asks for a factor
 	PageLogout   = "/login/logout.php"          // with the sesskey; without it, asks
 	PageOAuth2   = "/admin/oauth2callback.php"  // a login at a provider comes back to it
-	pageAJAX     = "/lib/ajax/service.php"
+	PageAJAX     = "/lib/ajax/service.php"      // what the scripts of pages call
 	pageREST     = "/webservice/rest/server.php"
 )
 
