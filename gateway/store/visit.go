@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/sha1" // the wire's, protocol page, section 5.3
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -99,7 +101,7 @@ func (s *Site) Visits(ctx context.Context, home gateway.Wwwroot, username, userA
 // to end, but for those that are held: those are left to who holds them, which
 // held reports. One round trip.
 func (s *Site) CallOff(ctx context.Context, home gateway.Wwwroot, username, userAgent string) (all []Visit, held bool, err error) {
-	if userAgent == "" {
+	if len(userAgent) != hex.EncodedLen(sha1.Size) { // no browser's
 		return nil, false, nil
 	}
 	return s.visits(ctx, home, username, userAgent, true)

@@ -382,3 +382,16 @@ func TestWhoLogsOutAtHomeWhileTheyAreAskedDoesNotLand(t *testing.T) {
 		}
 	})
 }
+
+func TestAHomeFillsNoKeysWithWhatIsNoBrowser(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		for _, userAgent := range []string{firefoxUA + "0", strings.Repeat("a", 1<<20), "x " + someHome.String()} {
+			if all, held, err := f.CallOff(t.Context(), someHome, "ada", userAgent); len(all) != 0 || held || err != nil {
+				t.Errorf("%v, %t, %v", all, held, err)
+			}
+			if f.r.client.Exists(t.Context(), f.goneKey(visitor(someHome, "ada"), userAgent)).Val() != 0 {
+				t.Errorf("a browser of %d bytes is remembered", len(userAgent))
+			}
+		}
+	})
+}
