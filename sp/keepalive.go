@@ -13,6 +13,7 @@ import (
 	"jumpgate/gateway"
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/store"
 )
 
 const (
@@ -29,6 +30,7 @@ const (
 	renewTime     = 10 * time.Second // for Redis
 	reportTime    = 20 * time.Second // for one call of a home
 	reportsAtOnce = 8                // homes
+	endsAtOnce    = 8                // sessions
 	maxReported   = 500              // learners in one call
 	maxUsed       = 20_000           // sessions noted in renewEvery
 )
@@ -96,11 +98,33 @@ func (v *Visits) Run(ctx context.Context) {
 }
 
 // renew tells Redis which visits are in use. What it does not take is lost: there
-// is a next time before a visit ends.
+// is a next time before a visit ends. Those that were to end and have not, because
+// Moodle was away for longer than it is tried or a gateway was, it ends.
 func (v *Visits) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
-	return v.Store.RenewVisits(ctx, v.used.take(), v.Life)
+	off, err := v.Store.RenewVisits(ctx, v.used.take(), v.Life)
+	var all sync.WaitGroup
+	ends := make(chan struct{}, endsAtOnce)
+	for _, visit := range off {
+		ends <- struct{}{}
+		all.Go(func() {
+			defer func() { <-ends }()
+			v.endAgain(ctx, visit)
+		})
+	}
+	all.Wait()
+	return err
+}
+
+// endAgain tries once more to end a session here. That it was to end and did not
+// has been told.
+func (v *Visits) endAgain(ctx context.Context, visit store.Visit) {
+	l := mnet.Logout{Site: v.Site, At: v.Site, Username: visit.Account, Cause: mnet.CauseHome, Outcome: mnet.OutcomeEnded, Tries: 1}
+	session, err := v.Secrets.Open(visit.Session, v.whose(visit.Home, visit.Username))
+	if err == nil && v.endSession(ctx, visit, session) == nil {
+		v.Children.Observe(l)
+	}
 }
 
 // report tells all homes which of their learners were busy here since the last

@@ -126,12 +126,14 @@ func (v *Visits) end(ctx context.Context, visit store.Visit, cause string) {
 		v.Children.Observe(l)
 		return
 	}
-	v.Children.EndNow(ctx, l, func(ctx context.Context) error {
-		if err := v.Logout(ctx, moodle.Browser{Session: session}, visit.UserID); err != nil {
-			return err
-		}
-		return v.Store.EndVisit(ctx, visit)
-	})
+	v.Children.EndNow(ctx, l, func(ctx context.Context) error { return v.endSession(ctx, visit, session) })
+}
+
+func (v *Visits) endSession(ctx context.Context, visit store.Visit, session string) error {
+	if err := v.Logout(ctx, moodle.Browser{Session: session}, visit.UserID); err != nil {
+		return err
+	}
+	return v.Store.EndVisit(ctx, visit)
 }
 
 // Leaves reports whether a request may be that of a learner who logs out.

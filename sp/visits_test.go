@@ -469,6 +469,34 @@ func TestVisitsInUseLiveOnAndAreReported(t *testing.T) {
 	})
 }
 
+func TestASessionThatWasNotEndedIsEndedWhenItIsUsed(t *testing.T) {
+	w := watch(t, 0)
+	w.visit("https://home.test", "ada", firefox, adas)
+	w.visit("https://home.test", "bob", firefox, bobs)
+	w.logout = errDown
+	use := func(want ...string) {
+		t.Helper()
+		w.uses(adas, "/my/", "")
+		w.uses(bobs, "/my/", "")
+		if _, err := w.asks("https://other.test", "keepalive_client"); err != nil { // which finds out who is busy
+			t.Error(err)
+		}
+		w.want(want...)
+	}
+	if answer, err := w.asks("https://home.test", "kill_child", "ada", agentOf(firefox)); answer != true || err != nil {
+		t.Errorf("answered %v, %v", answer, err)
+	}
+	call := "logout of " + adas + " 9"
+	w.want(call, call, "outcome: forum.test ada@home.test home failed")
+	use(call)
+	w.logout = nil
+	use(call, "outcome: forum.test ada@home.test home ended")
+	use()
+	if w.isVisit(adas) || !w.isVisit(bobs) {
+		t.Error("not what was to end is over")
+	}
+}
+
 func TestAHomeAsksWhoIsBusy(t *testing.T) {
 	w := watch(t)
 	now := time.Now()

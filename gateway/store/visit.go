@@ -155,23 +155,32 @@ func (s *Site) LetGo(ctx context.Context, moodleSessionID string) (calledOff boo
 }
 
 // RenewVisits notes that these sessions of Moodle's are in use now: those that
-// are visits live on for life, counted from now, and their learners are busy. One
-// round trip for each 100 sessions.
-func (s *Site) RenewVisits(ctx context.Context, moodleSessionIDs []string, life time.Duration) error {
+// are visits live on for life, counted from now, and their learners are busy. It
+// returns those that CallOff said were to end, which do not live on, whoever was to
+// end them. One round trip for each 100 sessions.
+func (s *Site) RenewVisits(ctx context.Context, moodleSessionIDs []string, life time.Duration) (off []Visit, err error) {
 	now := s.r.now()
 	for chunk := range slices.Chunk(moodleSessionIDs, maxRenewed) {
 		keys, args := []string{s.key(kindBusy, "")}, []any{
-			micros(now), micros(now.Add(life)), life.Milliseconds(), busyKept.Milliseconds(), s.key(kindVisits, ""),
+			micros(now), micros(now.Add(life)), life.Milliseconds(), busyKept.Milliseconds(), s.key(kindVisits, ""), s.key(kindHeld, ""),
 		}
 		for _, id := range chunk {
 			hash := HomeHash(id)
 			keys, args = append(keys, s.visitKey(hash)), append(args, hash)
 		}
-		if err := scriptRenew.Run(ctx, s.r.client, keys, args...).Err(); err != nil {
-			return fail("renew visits", err)
+		answer, err := scriptRenew.Run(ctx, s.r.client, keys, args...).StringSlice()
+		if err != nil {
+			return off, fail("renew visits", err)
+		}
+		for triple := range slices.Chunk(answer, 3) {
+			v, err := parseVisit(triple[0], triple[1], triple[len(triple)-1])
+			if err != nil {
+				return off, err
+			}
+			off = append(off, v)
 		}
 	}
-	return nil
+	return off, nil
 }
 
 // Busy returns the learners of each home who have been busy here since then. One
@@ -209,11 +218,12 @@ func (s *Site) Turn(ctx context.Context, name string, lease, every time.Duration
 }
 
 // parseVisit reads a record: started, expires (µs), browser, user id, name of
-// the account and the sealed session, with blanks between.
+// the account and the sealed session, with blanks between, and "off" if it was to
+// end.
 func parseVisit(who, hash, record string) (Visit, error) {
 	home, username, _ := strings.Cut(who, " ")
 	w, err := gateway.ParseWwwroot(home)
-	parts := strings.Split(record, " ")
+	parts := strings.Split(strings.TrimSuffix(record, " off"), " ")
 	if err != nil || len(parts) != 6 {
 		return Visit{}, errors.New("record of a visit is malformed")
 	}

@@ -115,8 +115,8 @@ func TestAVisitEndsByItself(t *testing.T) {
 		}
 		f.clock.advance(visitLife - time.Minute)
 		f.wantTrips(t, 1, func() {
-			if err := f.RenewVisits(ctx, []string{"one", "nobodys"}, visitLife); err != nil {
-				t.Error(err)
+			if off, err := f.RenewVisits(ctx, []string{"one", "nobodys"}, visitLife); len(off) != 0 || err != nil {
+				t.Error(off, err)
 			}
 		})
 		f.clock.advance(2 * time.Minute)
@@ -125,7 +125,7 @@ func TestAVisitEndsByItself(t *testing.T) {
 		if _, ok, err := f.VisitOf(ctx, "two"); ok || err != nil {
 			t.Errorf("%t, %v", ok, err)
 		}
-		if err := f.RenewVisits(ctx, []string{"two"}, visitLife); err != nil {
+		if _, err := f.RenewVisits(ctx, []string{"two"}, visitLife); err != nil {
 			t.Error(err)
 		}
 		if _, ok, _ := f.VisitOf(ctx, "two"); ok {
@@ -250,7 +250,7 @@ func TestWhoIsBusy(t *testing.T) {
 		if got := busy(later); len(got) != 0 {
 			t.Errorf("busy are %v", got)
 		}
-		if err := f.RenewVisits(ctx, []string{"one", "three"}, visitLife); err != nil {
+		if _, err := f.RenewVisits(ctx, []string{"one", "three"}, visitLife); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.EndVisit(ctx, aVisit(someHome, "bob b", firefoxUA, "three")); err != nil {
@@ -263,7 +263,7 @@ func TestWhoIsBusy(t *testing.T) {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
 		f.clock.advance(2 * busyKept)
-		if err := f.RenewVisits(ctx, []string{"none"}, visitLife); err != nil {
+		if _, err := f.RenewVisits(ctx, []string{"none"}, visitLife); err != nil {
 			t.Fatal(err)
 		}
 		if got := busy(start); len(got) != 0 {
@@ -281,7 +281,7 @@ func TestManySessionsAreRenewedAtOnce(t *testing.T) {
 		f.lands(t, aVisit(someHome, "ada", firefoxUA, ids[2*maxRenewed]))
 		f.clock.advance(time.Hour)
 		f.wantTrips(t, 3, func() {
-			if err := f.RenewVisits(t.Context(), ids, visitLife); err != nil {
+			if _, err := f.RenewVisits(t.Context(), ids, visitLife); err != nil {
 				t.Error(err)
 			}
 		})
@@ -392,6 +392,52 @@ func TestAHomeFillsNoKeysWithWhatIsNoBrowser(t *testing.T) {
 			if f.r.client.Exists(t.Context(), f.goneKey(visitor(someHome, "ada"), userAgent)).Val() != 0 {
 				t.Errorf("a browser of %d bytes is remembered", len(userAgent))
 			}
+		}
+	})
+}
+
+func TestASessionThatWasToEndIsNotRenewed(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		ctx := t.Context()
+		f.lands(t, aVisit(someHome, "ada", firefoxUA, "one"), aVisit(someHome, "ada", firefoxUA, "two"), aVisit(someHome, "ada", chromeUA, "three"), aVisit(someHome, "bob b", firefoxUA, "four"))
+		if err := f.Hold(ctx, "two"); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, _, err := f.CallOff(ctx, someHome, "ada", firefoxUA); err != nil {
+				t.Fatal(err)
+			}
+		}
+		renew := func(want ...string) {
+			t.Helper()
+			off, err := f.RenewVisits(ctx, []string{"one", "two", "three", "four"}, visitLife)
+			wantSealed(t, off, err, want...)
+		}
+		expires := func(session string) time.Time {
+			t.Helper()
+			v, ok, err := f.VisitOf(ctx, session)
+			if !ok || err != nil {
+				t.Fatalf("%s: %t, %v", session, ok, err)
+			}
+			return v.Expires
+		}
+		one, two, three := expires("one"), expires("two"), expires("three")
+		f.clock.advance(time.Second)
+		later := f.clock.now()
+		renew("sealed-one") // two is somebody's who decides
+		if !expires("one").Equal(one) || !expires("two").Equal(two) || !expires("three").After(three) {
+			t.Error("not what is in use was renewed")
+		}
+		f.r.client.Del(ctx, f.key(kindHeld, HomeHash("two"))) // who holds it is gone
+		renew("sealed-one", "sealed-two")
+		all, held, err := f.CallOff(ctx, someHome, "ada", firefoxUA)
+		if wantSealed(t, all, err, "sealed-one", "sealed-two"); held {
+			t.Error("one is held")
+		}
+		f.lands(t, aVisit(someHome, "ada", firefoxUA, "two")) // the learner is logged in at home once more
+		renew("sealed-one")
+		if busy, err := f.Busy(ctx, later); len(busy[someHome]) != 2 || err != nil {
+			t.Errorf("busy are %v, %v", busy, err)
 		}
 	})
 }
