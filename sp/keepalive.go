@@ -55,6 +55,14 @@ func (v *Visits) Use(r *http.Request, res *http.Response) {
 	if after, changed := moodle.SetsSession(res.Header, v.Cookie); changed && after != session {
 		return
 	}
+	v.note(session)
+}
+
+// note is Use for a session whose owner Moodle is asked for, which is a use of it.
+func (v *Visits) note(session string) {
+	if v == nil || session == "" {
+		return
+	}
 	v.used.mu.Lock()
 	defer v.used.mu.Unlock()
 	if v.used.sessions[session] || len(v.used.sessions) >= maxUsed {

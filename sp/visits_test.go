@@ -521,6 +521,21 @@ func TestAHomeAsksWhoIsBusy(t *testing.T) {
 	}
 }
 
+func TestToAskWhoseASessionIsUsesItToo(t *testing.T) {
+	w := watch(t)
+	w.landing.Arrive(visit("GET", landing, adas))
+	if n := sp.UsedForTest(w.Visits); n != 1 {
+		t.Errorf("%d uses by a landing", n)
+	}
+	visitors := sp.Visitors{Source: w.landing.Source, Visits: w.Visits}
+	if _, err := visitors.Identity(t.Context(), moodle.Browser{Session: adas}); err != nil {
+		t.Error(err)
+	}
+	if n := sp.UsedForTest(w.Visits); n != 1 {
+		t.Errorf("%d uses by a jump", n)
+	}
+}
+
 func TestUsesAreBounded(t *testing.T) {
 	w := watch(t)
 	for i := range 20_010 {
