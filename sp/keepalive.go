@@ -32,13 +32,14 @@ const (
 	reportsAtOnce = 8                // homes
 	endsAtOnce    = 8                // sessions
 	maxReported   = 500              // learners in one call
-	maxUsed       = 20_000           // sessions noted in renewEvery
+	maxUsed       = 20_000           // sessions noted at once
 )
 
 // used are the Moodle sessions that browsers have used lately.
 type used struct {
 	mu       sync.Mutex
 	sessions map[string]bool
+	full     chan struct{} // tells Run that there is no room; nil before it
 }
 
 // Use notes that a browser uses its session: Moodle has answered, and does not
@@ -65,7 +66,14 @@ func (v *Visits) note(session string) {
 	}
 	v.used.mu.Lock()
 	defer v.used.mu.Unlock()
-	if v.used.sessions[session] || len(v.used.sessions) >= maxUsed {
+	if v.used.sessions[session] {
+		return
+	}
+	if len(v.used.sessions) >= maxUsed { // anybody can make up some
+		select {
+		case v.used.full <- struct{}{}:
+		default:
+		}
 		return
 	}
 	if v.used.sessions == nil {
@@ -90,7 +98,10 @@ func (u *used) take() []string {
 // the site, the sessions of busy learners at their homes, until ctx ends. While
 // Redis is down, which who watches it says, it does nothing.
 func (v *Visits) Run(ctx context.Context) {
-	name := rand.Text()
+	name, full := rand.Text(), make(chan struct{}, 1)
+	v.used.mu.Lock()
+	v.used.full = full
+	v.used.mu.Unlock()
 	ticker := time.NewTicker(renewEvery)
 	defer ticker.Stop()
 	for {
@@ -98,6 +109,8 @@ func (v *Visits) Run(ctx context.Context) {
 		case <-ticker.C:
 			_ = v.renew(ctx)
 			v.report(ctx, name)
+		case <-full:
+			_ = v.renew(ctx)
 		case <-ctx.Done():
 			_ = v.renew(context.WithoutCancel(ctx))
 			return

@@ -536,6 +536,32 @@ func TestToAskWhoseASessionIsUsesItToo(t *testing.T) {
 	}
 }
 
+func TestMadeUpSessionsCrowdOutNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t)
+		w.Life = 90 * time.Second
+		w.visit("https://home.test", "ada", firefox, adas)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { w.Run(ctx) })
+		synctest.Wait()
+		for range 3 {
+			time.Sleep(30 * time.Second)
+			for i := range 20_010 {
+				w.uses(fmt.Sprintf("%026d", i), "/theme/styles.php", "")
+			}
+			synctest.Wait()
+			w.uses(adas, "/my/", "")
+		}
+		time.Sleep(45 * time.Second)
+		if !w.isVisit(adas) {
+			t.Error("a visit in use is over")
+		}
+		stop()
+		running.Wait()
+	})
+}
+
 func TestUsesAreBounded(t *testing.T) {
 	w := watch(t)
 	for i := range 20_010 {
