@@ -212,7 +212,12 @@ func (v *Visits) keepaliveClient(ctx context.Context, call *mnet.Call) (mnet.Val
 	if err != nil {
 		return nil, err
 	}
-	learners := busy[call.Peer.Wwwroot]
+	var learners []string
+	for _, name := range call.Peer.Names() { // they may have come before it moved
+		learners = append(learners, busy[name]...)
+	}
+	slices.Sort(learners)
+	learners = slices.Compact(learners)
 	if len(learners) == 0 {
 		return true, nil
 	}

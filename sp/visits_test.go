@@ -210,6 +210,31 @@ func TestAHomeEndsVisitsOfItsOwnLearnersAlone(t *testing.T) {
 	}
 }
 
+func TestAHomeThatHasMovedEndsWhatBeganUnderItsOldName(t *testing.T) {
+	w := watch(t)
+	w.visit("https://home.test", "ada", firefox, adas)
+	w.visit("https://home.test", "bob", firefox, bobs)
+	var err error
+	w.Peers, err = gateway.NewAllowlist(&gateway.Peer{
+		Wwwroot: wwwroot(t, "https://new.test"), Aliases: []gateway.Wwwroot{wwwroot(t, "https://home.test")}, Application: gateway.Moodle, Subscribe: []string{"sso_idp"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.visit("https://new.test", "ada", firefox, adasNext)
+	if answer, err := w.asks("https://new.test", "keepalive_client"); answer != nil || err != nil {
+		t.Errorf("answered %v, %v", answer, err)
+	}
+	w.want("new.test keepalive_server[[ada bob]]")
+	if answer, err := w.asks("https://new.test", "kill_child", "ada", agentOf(firefox)); answer != true || err != nil {
+		t.Errorf("answered %v, %v", answer, err)
+	}
+	w.want("logout of "+adas+" 9", "logout of "+adasNext+" 9", "outcome: forum.test ada@home.test home ended", "outcome: forum.test ada@new.test home ended")
+	if w.isVisit(adas) || w.isVisit(adasNext) || !w.isVisit(bobs) {
+		t.Error("not what was to end is over")
+	}
+}
+
 func TestASessionThatDoesNotEndIsTriedAgain(t *testing.T) {
 	w := watch(t, 0, 0)
 	w.visit("https://home.test", "ada", firefox, adas)
