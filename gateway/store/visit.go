@@ -137,14 +137,12 @@ func (s *Site) EndVisit(ctx context.Context, v Visit) error {
 // Hold keeps the session of a visit while a landing more is under way. The home
 // may have it ended before it says whose the token is: for it, a new one begins with
 // each landing. Until Land, or LetGo, once for each Hold, CallOff spares it, for 15
-// seconds at most. One round trip.
+// seconds at most: once it has, to hold it again does not make that longer. One
+// round trip.
 func (s *Site) Hold(ctx context.Context, moodleSessionID string) error {
-	held := s.key(kindHeld, HomeHash(moodleSessionID))
-	pipe := s.r.client.TxPipeline()
-	pipe.HIncrBy(ctx, held, "holds", 1)
-	pipe.PExpire(ctx, held, holdLife)
-	_, err := pipe.Exec(ctx)
-	return fail("hold a session", err)
+	hash := HomeHash(moodleSessionID)
+	return fail("hold a session", scriptHold.Run(ctx, s.r.client, []string{s.key(kindHeld, hash), s.visitKey(hash)},
+		holdLife.Milliseconds(), hash, s.key(kindVisits, "")).Err())
 }
 
 // LetGo ends a Hold and reports whether CallOff has spared the session meanwhile,

@@ -198,6 +198,7 @@ func TestASessionThatIsHeldIsSpared(t *testing.T) {
 		if off, err := f.LetGo(ctx, "one"); off || err != nil {
 			t.Errorf("twice: %t, %v", off, err)
 		}
+		f.lands(t, v) // the home vouches for the learner anew, here and below
 		hold()
 		hold()        // by another tab
 		f.lands(t, v) // which lets go once
@@ -209,6 +210,7 @@ func TestASessionThatIsHeldIsSpared(t *testing.T) {
 		if wantSealed(t, all, err, "sealed-one", "sealed-two"); held {
 			t.Error("one is held for good")
 		}
+		f.lands(t, v)
 		hold()
 		hold()
 		f.CallOff(ctx, someHome, "ada", firefoxUA)
@@ -217,6 +219,7 @@ func TestASessionThatIsHeldIsSpared(t *testing.T) {
 				t.Errorf("let go %d times: %t, %v", i+1, off, err)
 			}
 		}
+		f.lands(t, v)
 		hold()
 		if ttl := f.r.client.PTTL(ctx, f.key(kindHeld, HomeHash("one"))).Val(); ttl <= 0 || ttl > holdLife {
 			t.Errorf("it is held for %s", ttl)
@@ -439,5 +442,42 @@ func TestASessionThatWasToEndIsNotRenewed(t *testing.T) {
 		if busy, err := f.Busy(ctx, later); len(busy[someHome]) != 2 || err != nil {
 			t.Errorf("busy are %v, %v", busy, err)
 		}
+	})
+}
+
+func TestWhoIsToGoIsNotHeldForLong(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		ctx, v, key := t.Context(), aVisit(someHome, "ada", firefoxUA, "one"), f.key(kindHeld, HomeHash("one"))
+		hold := func() {
+			t.Helper()
+			f.wantTrips(t, 1, func() {
+				if err := f.Hold(ctx, "one"); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		callOff := func(want bool) {
+			t.Helper()
+			if _, held, err := f.CallOff(ctx, someHome, "ada", firefoxUA); held != want || err != nil {
+				t.Errorf("held: %t, %v", held, err)
+			}
+		}
+		f.lands(t, v)
+		hold()
+		callOff(true)
+		f.r.client.PExpire(ctx, key, 5*time.Second)
+		hold() // once more, and so on without end
+		if ttl := f.r.client.PTTL(ctx, key).Val(); ttl > 5*time.Second {
+			t.Errorf("it is held for %s more", ttl)
+		}
+		f.r.client.Del(ctx, key) // as time does
+		hold()
+		callOff(false)
+		if off, err := f.LetGo(ctx, "one"); off || err != nil {
+			t.Errorf("let go: %t, %v", off, err)
+		}
+		f.lands(t, v) // the home vouches for the learner anew
+		hold()
+		callOff(true)
 	})
 }
