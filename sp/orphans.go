@@ -2,6 +2,7 @@ package sp
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -51,6 +52,10 @@ const (
 	LinkTaken     ProblemKind = "link-taken"     // the issuer's name is linked to another account, or the link is not confirmed
 )
 
+// errLost is what becomes of a letter that the character set of mysql's connection
+// does not have: somebody else might have the name.
+var errLost = errors.New("the ? may be a letter that mysql has not written, for want of --default-character-set=utf8mb4")
+
 // Orphans judges the accounts of learners of other sites, and returns them
 // ordered by home and id. If issuerID is not 0 it also judges the linked logins
 // of that issuer; an account that is linked has no problems.
@@ -86,7 +91,10 @@ func Orphans(accounts *moodle.Accounts, peers *gateway.Allowlist, names gateway.
 			homes[o.Home] = o.Peer != nil
 		}
 		var err error
-		if o.Name, err = names.Of(o.Home, r.Username); err != nil {
+		if o.Name, err = names.Of(o.Home, r.Username); err == nil && strings.Contains(r.Username, "?") {
+			o.Name, err = "", errLost
+		}
+		if err != nil {
 			o.Problems = append(o.Problems, Problem{NoName, err.Error()})
 		} else {
 			j.byName[o.Name] = append(j.byName[o.Name], r.ID)

@@ -44,6 +44,8 @@ func TestOrphans(t *testing.T) {
 		{"a home that is no peer", gateway.DefaultNames, 0, remotes(moodle.RemoteAccount{Username: "ada", Wwwroot: "https://x.test"}), []string{"10 - ada@x.test []"}},
 		{"a home that nobody knows", gateway.DefaultNames, 0, remotes(moodle.RemoteAccount{Username: "ada"}), []string{"10 -  [no-name: the username is that of no home]"}},
 		{"a username that is no text", gateway.DefaultNames, 0, remotes(moodle.RemoteAccount{Username: "a\nb", Wwwroot: homeA}), []string{"10 a.test  [no-name: the username is not text]"}},
+		{"a username of which mysql has lost a letter", gateway.DefaultNames, 0, remotes(moodle.RemoteAccount{Username: "ad?", Wwwroot: homeA}),
+			[]string{"10 a.test  [no-name: the ? may be a letter that mysql has not written, for want of --default-character-set=utf8mb4]"}},
 		{"one person under two names of a home", gateway.DefaultNames, 0, remotes(ada, moodle.RemoteAccount{Username: "ada", Wwwroot: "https://old.test"}),
 			[]string{"10 a.test ada@a.test [same-name: account 11]", "11 a.test ada@a.test [same-name: account 10]"}},
 		{"a local account with the new name", gateway.DefaultNames, 0, local(remotes(ada), moodle.LocalAccount{ID: 3, Username: "ADA@a.test"}), []string{"10 a.test ada@a.test [name-taken: account 3]"}},
