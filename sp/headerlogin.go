@@ -242,11 +242,15 @@ func (l *Landings) turnAway(a Arrival, why refusal) Arrival {
 
 // Visitors is the identity source of a site where learners of other homes have
 // accounts of its own, by headers: to other sites it does not vouch for them.
-type Visitors struct{ Source }
+type Visitors struct {
+	Source
+	Visits *Visits // of the site; may be nil
+}
 
 // Identity marks who has come by headers as remote.
 func (v Visitors) Identity(ctx context.Context, b moodle.Browser) (gateway.Identity, error) {
 	id, err := v.Source.Identity(ctx, b)
+	v.Visits.note(b.Session)
 	id.Remote = id.Remote || id.User.Auth == moodle.AuthHeader
 	return id, err
 }

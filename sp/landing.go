@@ -177,6 +177,9 @@ func (l *Landings) present(r *http.Request) (present, error) {
 		return present{}, nil
 	}
 	who, err := l.Source.Identity(r.Context(), l.browser(r, session))
+	if l.Header != nil {
+		l.Header.Visits.note(session)
+	}
 	return present{session, who}, err
 }
 

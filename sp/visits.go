@@ -97,14 +97,19 @@ func (v *Visits) Methods() []mnet.Method {
 }
 
 // killChild ends the sessions here of a browser that logs out at the calling
-// home, of that home's learner alone. One that a Moodle behind with MNet has
-// begun itself, before it was us who do, is left to it.
+// home, of that home's learner alone, under all of its names. One that a Moodle
+// behind with MNet has begun itself, before it was us who do, is left to it.
 func (v *Visits) killChild(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
-	visits, held, err := v.Store.CallOff(ctx, call.Peer.Wwwroot, call.Param(0), call.Param(1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(visits) == 0 && !held:
+	var visits []store.Visit
+	spared := false
+	for _, name := range call.Peer.Names() { // they may have begun before it moved
+		more, held, err := v.Store.CallOff(ctx, name, call.Param(0), call.Param(1))
+		if err != nil {
+			return nil, err
+		}
+		visits, spared = append(visits, more...), spared || held
+	}
+	if len(visits) == 0 && !spared {
 		return nil, &mnet.PassOn{Else: false}
 	}
 	ctx, cancel := context.WithTimeout(ctx, endTime)
@@ -126,12 +131,14 @@ func (v *Visits) end(ctx context.Context, visit store.Visit, cause string) {
 		v.Children.Observe(l)
 		return
 	}
-	v.Children.EndNow(ctx, l, func(ctx context.Context) error {
-		if err := v.Logout(ctx, moodle.Browser{Session: session}, visit.UserID); err != nil {
-			return err
-		}
-		return v.Store.EndVisit(ctx, visit)
-	})
+	v.Children.EndNow(ctx, l, func(ctx context.Context) error { return v.endSession(ctx, visit, session) })
+}
+
+func (v *Visits) endSession(ctx context.Context, visit store.Visit, session string) error {
+	if err := v.Logout(ctx, moodle.Browser{Session: session}, visit.UserID); err != nil {
+		return err
+	}
+	return v.Store.EndVisit(ctx, visit)
 }
 
 // Leaves reports whether a request may be that of a learner who logs out.

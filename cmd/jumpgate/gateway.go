@@ -152,8 +152,9 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
 	caller := newCaller(known.client, state, dir, g.log)
 	caller.Held, caller.Taken, caller.Pins.Changed = g.held(s, state), g.taken(state), g.keyChanged(s)
+	visits := g.visits(s, state, keys, asked, caller)
 	provider := idp.New(idp.Options{
-		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: vouched(s, source), OpenID: openID(s), Store: state,
+		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: vouched(s, source, visits), OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{
 			Path: "/", MaxAge: int(store.JumpLife / time.Second),
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
@@ -177,7 +178,6 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if site.Landings.App == nil { // else nobody has an account here with whom they could jump
 		site.IDP = provider
 	}
-	visits := g.visits(s, state, keys, asked, caller)
 	site.Provider = openIDProvider(s, state, keys)
 	site.Landings.Header = headerLogins(c, s, state, asked, caller, visits, site.Provider)
 	site.Landings.Learns = g.learns(s)

@@ -121,9 +121,9 @@ func (g *instance) keepAlive(sites []*web.Site) {
 
 // vouched returns the identity source by which a site vouches for who leaves it:
 // not for those whom it has taken in itself.
-func vouched(s *config.Site, source idp.Source) idp.Source {
+func vouched(s *config.Site, source idp.Source, visits *sp.Visits) idp.Source {
 	if source == nil || s.Landing.By != config.LandingHeader {
 		return source
 	}
-	return sp.Visitors{Source: source}
+	return sp.Visitors{Source: source, Visits: visits}
 }

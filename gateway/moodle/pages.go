@@ -2,6 +2,7 @@ package moodle
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ const (
 	PageMFA      = "/admin/tool/mfa/auth.php"   // where tool_mfa asks for a factor
 	PageLogout   = "/login/logout.php"          // with the sesskey; without it, asks
 	PageOAuth2   = "/admin/oauth2callback.php"  // a login at a provider comes back to it
-	pageAJAX     = "/lib/ajax/service.php"
+	PageAJAX     = "/lib/ajax/service.php"      // what the scripts of pages call
 	pageREST     = "/webservice/rest/server.php"
 )
 
@@ -25,7 +26,7 @@ const DefaultCookie = "MoodleSession"
 // of that name, or "" if there is none or it is not one that PHP makes. Of
 // several cookies of the name PHP takes the first, whatever is in it, and none
 // if one of them is an element of an array (source of PHP: main/php_variables.c);
-// so does this. It allocates nothing.
+// so does this. It allocates nothing, unless the id is written with escapes.
 func RequestSession(r *http.Request, cookie string) string {
 	session, found := "", false
 	for _, line := range r.Header["Cookie"] {
@@ -42,10 +43,18 @@ func RequestSession(r *http.Request, cookie string) string {
 			}
 		}
 	}
-	if !validSessionID(session) {
+	return sessionID(session)
+}
+
+// sessionID returns the session id in the value of a cookie, or "" if it is none.
+// PHP writes the comma of its ids as %2C, and takes any escape (source of PHP:
+// ext/session/session.c, main/php_variables.c).
+func sessionID(value string) string {
+	sid, err := url.PathUnescape(value)
+	if err != nil || !validSessionID(sid) {
 		return ""
 	}
-	return session
+	return sid
 }
 
 // cutCookieName returns what follows the name that PHP gives a cookie, in
@@ -85,10 +94,7 @@ func SetsSession(h http.Header, cookie string) (sid string, ok bool) {
 		if !found || strings.TrimSpace(name) != cookie {
 			continue
 		}
-		sid, ok = strings.Trim(strings.TrimSpace(value), `"`), true
-		if !validSessionID(sid) { // PHP deletes a cookie by setting it to "deleted"
-			sid = ""
-		}
+		sid, ok = sessionID(strings.Trim(strings.TrimSpace(value), `"`)), true // PHP deletes a cookie by setting it to "deleted"
 	}
 	return sid, ok
 }

@@ -243,7 +243,7 @@ func (w *Web) ajax(ctx context.Context, b Browser, sesskey string, calls ...ajax
 	if err != nil {
 		return nil, err
 	}
-	req, err := w.request(ctx, http.MethodPost, pageAJAX, payload)
+	req, err := w.request(ctx, http.MethodPost, PageAJAX, payload)
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,8 @@ var (
 	visitLua string
 	//go:embed visits.lua
 	visitsLua string
+	//go:embed hold.lua
+	holdLua string
 	//go:embed letgo.lua
 	letGoLua string
 	//go:embed endvisit.lua
@@ -68,6 +70,7 @@ var (
 	scriptLand     = redis.NewScript(landLua)
 	scriptVisit    = redis.NewScript(visitLua)
 	scriptVisits   = redis.NewScript(visitsLua)
+	scriptHold     = redis.NewScript(holdLua)
 	scriptLetGo    = redis.NewScript(letGoLua)
 	scriptEndVisit = redis.NewScript(endVisitLua)
 	scriptRenew    = redis.NewScript(renewLua)

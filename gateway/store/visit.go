@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/sha1" // the wire's, protocol page, section 5.3
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -99,7 +101,7 @@ func (s *Site) Visits(ctx context.Context, home gateway.Wwwroot, username, userA
 // to end, but for those that are held: those are left to who holds them, which
 // held reports. One round trip.
 func (s *Site) CallOff(ctx context.Context, home gateway.Wwwroot, username, userAgent string) (all []Visit, held bool, err error) {
-	if userAgent == "" {
+	if len(userAgent) != hex.EncodedLen(sha1.Size) { // no browser's
 		return nil, false, nil
 	}
 	return s.visits(ctx, home, username, userAgent, true)
@@ -135,14 +137,12 @@ func (s *Site) EndVisit(ctx context.Context, v Visit) error {
 // Hold keeps the session of a visit while a landing more is under way. The home
 // may have it ended before it says whose the token is: for it, a new one begins with
 // each landing. Until Land, or LetGo, once for each Hold, CallOff spares it, for 15
-// seconds at most. One round trip.
+// seconds at most: once it has, to hold it again does not make that longer. One
+// round trip.
 func (s *Site) Hold(ctx context.Context, moodleSessionID string) error {
-	held := s.key(kindHeld, HomeHash(moodleSessionID))
-	pipe := s.r.client.TxPipeline()
-	pipe.HIncrBy(ctx, held, "holds", 1)
-	pipe.PExpire(ctx, held, holdLife)
-	_, err := pipe.Exec(ctx)
-	return fail("hold a session", err)
+	hash := HomeHash(moodleSessionID)
+	return fail("hold a session", scriptHold.Run(ctx, s.r.client, []string{s.key(kindHeld, hash), s.visitKey(hash)},
+		holdLife.Milliseconds(), hash, s.key(kindVisits, "")).Err())
 }
 
 // LetGo ends a Hold and reports whether CallOff has spared the session meanwhile,
@@ -153,23 +153,32 @@ func (s *Site) LetGo(ctx context.Context, moodleSessionID string) (calledOff boo
 }
 
 // RenewVisits notes that these sessions of Moodle's are in use now: those that
-// are visits live on for life, counted from now, and their learners are busy. One
-// round trip for each 100 sessions.
-func (s *Site) RenewVisits(ctx context.Context, moodleSessionIDs []string, life time.Duration) error {
+// are visits live on for life, counted from now, and their learners are busy. It
+// returns those that CallOff said were to end, which do not live on, whoever was to
+// end them. One round trip for each 100 sessions.
+func (s *Site) RenewVisits(ctx context.Context, moodleSessionIDs []string, life time.Duration) (off []Visit, err error) {
 	now := s.r.now()
 	for chunk := range slices.Chunk(moodleSessionIDs, maxRenewed) {
 		keys, args := []string{s.key(kindBusy, "")}, []any{
-			micros(now), micros(now.Add(life)), life.Milliseconds(), busyKept.Milliseconds(), s.key(kindVisits, ""),
+			micros(now), micros(now.Add(life)), life.Milliseconds(), busyKept.Milliseconds(), s.key(kindVisits, ""), s.key(kindHeld, ""),
 		}
 		for _, id := range chunk {
 			hash := HomeHash(id)
 			keys, args = append(keys, s.visitKey(hash)), append(args, hash)
 		}
-		if err := scriptRenew.Run(ctx, s.r.client, keys, args...).Err(); err != nil {
-			return fail("renew visits", err)
+		answer, err := scriptRenew.Run(ctx, s.r.client, keys, args...).StringSlice()
+		if err != nil {
+			return off, fail("renew visits", err)
+		}
+		for triple := range slices.Chunk(answer, 3) {
+			v, err := parseVisit(triple[0], triple[1], triple[len(triple)-1])
+			if err != nil {
+				return off, err
+			}
+			off = append(off, v)
 		}
 	}
-	return nil
+	return off, nil
 }
 
 // Busy returns the learners of each home who have been busy here since then. One
@@ -207,11 +216,12 @@ func (s *Site) Turn(ctx context.Context, name string, lease, every time.Duration
 }
 
 // parseVisit reads a record: started, expires (µs), browser, user id, name of
-// the account and the sealed session, with blanks between.
+// the account and the sealed session, with blanks between, and "off" if it was to
+// end.
 func parseVisit(who, hash, record string) (Visit, error) {
 	home, username, _ := strings.Cut(who, " ")
 	w, err := gateway.ParseWwwroot(home)
-	parts := strings.Split(record, " ")
+	parts := strings.Split(strings.TrimSuffix(record, " off"), " ")
 	if err != nil || len(parts) != 6 {
 		return Visit{}, errors.New("record of a visit is malformed")
 	}
