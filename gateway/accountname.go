@@ -120,7 +120,7 @@ func (n AccountNames) HomeOf(peers *Allowlist, name string) (home *Peer, usernam
 	for _, p := range peers.Peers() {
 		theirs, err := n.Username(p.Wwwroot, name)
 		switch {
-		case err != nil || !p.IsHome():
+		case err != nil || !p.Subscribes(ServiceSSOIDP): // nobody lands from there
 		case home != nil:
 			return nil, ""
 		default:

@@ -200,14 +200,3 @@ func (l *Landings) turnAway(a Arrival, why refusal) Arrival {
 	}
 	return a.refuse(why.rule)
 }
-
-// Visitors is the identity source of a site where learners of other homes have
-// accounts of its own, by headers: to other sites it does not vouch for them.
-type Visitors struct{ Source }
-
-// Identity marks who has come by headers as remote.
-func (v Visitors) Identity(ctx context.Context, b moodle.Browser) (gateway.Identity, error) {
-	id, err := v.Source.Identity(ctx, b)
-	id.Remote = id.Remote || id.User.Auth == moodle.AuthHeader
-	return id, err
-}

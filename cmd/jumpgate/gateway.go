@@ -152,8 +152,9 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
 	caller := newCaller(known.client, state, dir, g.log)
 	caller.Held, caller.Taken, caller.Pins.Changed = g.held(s, state), g.taken(state), g.keyChanged(s)
+	vouching, homeOf := vouched(s, source)
 	provider := idp.New(idp.Options{
-		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: vouched(s, source), OpenID: openID(s), Store: state,
+		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: vouching, HomeOf: homeOf, OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{
 			Path: "/", MaxAge: int(store.JumpLife / time.Second),
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,

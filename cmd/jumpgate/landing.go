@@ -98,10 +98,12 @@ func (g *instance) keepAlive(sites []*web.Site) {
 }
 
 // vouched returns the identity source by which a site vouches for who leaves it:
-// not for those whom it has taken in itself.
-func vouched(s *config.Site, source idp.Source) idp.Source {
+// not for those whom it has taken in itself. Where these are at home is known by
+// what is nil for a site that takes in nobody itself.
+func vouched(s *config.Site, source idp.Source) (idp.Source, idp.HomeOf) {
 	if source == nil || s.Landing.By != config.LandingHeader {
-		return source
+		return source, nil
 	}
-	return sp.Visitors{Source: source}
+	visitors := sp.Visitors{Source: source, Names: s.Landing.Names, Peers: s.Peers}
+	return visitors, visitors.HomeOf
 }

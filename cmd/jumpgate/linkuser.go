@@ -64,7 +64,7 @@ func (d *desk) learnedHome(ctx context.Context, address string) (*gateway.Peer, 
 // learnerHint says whose home is known.
 func (d *desk) learnerHint() string {
 	var known []string
-	i := slices.IndexFunc(d.site.Peers.Peers(), (*gateway.Peer).IsHome)
+	i := slices.IndexFunc(d.site.Peers.Peers(), func(p *gateway.Peer) bool { return p.Subscribes(gateway.ServiceSSOIDP) })
 	if d.site.Landing.Redeems() && i >= 0 {
 		names := d.site.Landing.Names
 		if example, err := names.Of(d.site.Peers.Peers()[i].Wwwroot, "bob"); err == nil {
