@@ -29,6 +29,9 @@ type HeaderLogins struct {
 	// only about learners of homes whose AutoAdd looks up.
 	HasAccount func(ctx context.Context, username string) (bool, error)
 
+	// Pictures takes up pictures of learners; nil if none are taken.
+	Pictures *Pictures
+
 	// Spend charges an address for a landing, with a *store.RateError if there
 	// were too many.
 	Spend func(ctx context.Context, addr netip.Addr) error
@@ -93,6 +96,7 @@ func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
 	if a.present.isAccount(account) {
 		if a.Err = l.Header.Visits.begin(r, a, a.present); a.Err == nil {
 			a.Outcome, a.Location = OutcomeSame, a.Target.URL()
+			a.account, a.account.ID = account, a.present.who.User.ID
 		}
 		return a
 	}
@@ -168,6 +172,7 @@ func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arriv
 		return a
 	}
 	a.Location, a.Cookies = a.Target.URL(), login.Cookies
+	a.account, a.account.ID = account, now.who.User.ID
 	return a
 }
 

@@ -38,6 +38,7 @@ type instance struct {
 	strangers *strangers
 	children  *mnet.Children // sessions at peers that are to end
 	learning  *sp.Learning
+	pictures  *sp.Learning // what of landings are pictures, which may be slow to come
 
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
@@ -63,7 +64,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	}
 	g.metrics.WatchTrail(g.trail)
 	g.children = mnet.NewChildren(web.ObserveLogouts(log, g.metrics, g.trail), mnet.KillPauses)
-	g.learning = sp.NewLearning()
+	g.learning, g.pictures = sp.NewLearning(), sp.NewLearning()
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
 	g.background.Go(func() { pruneTrail(g.ctx, c.Audit, g.trail, log) })
@@ -87,6 +88,7 @@ func (g *instance) close() {
 	defer cancel()
 	g.children.Close(limited)
 	g.learning.Close()
+	g.pictures.Close()
 	g.stop()
 	g.background.Wait()
 	for _, p := range g.proxies {
@@ -179,7 +181,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		site.IDP = provider
 	}
 	visits := g.visits(s, state, keys, asked, caller)
-	site.Landings.Header = headerLogins(c, s, state, asked, caller, visits)
+	site.Landings.Header = g.headerLogins(c, s, state, asked, caller, visits)
 	site.Landings.Learns = g.learns(s)
 	site.Bounces = bounces(s, site.Homes)
 	if s.MNet.Off {

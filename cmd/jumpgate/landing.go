@@ -39,17 +39,33 @@ func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy
 
 // headerLogins returns what logs learners in who land at a site without MNet, or
 // nil where Moodle does it.
-func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits) *sp.HeaderLogins {
+func (g *instance) headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits) *sp.HeaderLogins {
 	if !s.Landing.Redeems() {
 		return nil
 	}
 	return &sp.HeaderLogins{
-		Names: s.Landing.Names, Moodle: asked, Visits: visits, Call: caller.Call,
+		Names: s.Landing.Names, Moodle: asked, Visits: visits, Call: caller.Call, Pictures: g.takenPictures(s, state, asked),
 		HasAccount: func(ctx context.Context, username string) (bool, error) {
 			return asked.HasAccount(ctx, string(s.Landing.Token), username)
 		},
 		Spend: func(ctx context.Context, addr netip.Addr) error {
 			return state.Spend(ctx, store.PerAddress(addr, c.Limits.JumpsPerAddress))
+		},
+	}
+}
+
+// takenPictures returns what takes up pictures of the learners who land, or nil.
+func (g *instance) takenPictures(s *config.Site, state *store.Site, asked *moodle.Web) *sp.Pictures {
+	if !s.Landing.TakesPictures() {
+		return nil
+	}
+	return &sp.Pictures{
+		Store: state, Taking: g.pictures,
+		Set: func(ctx context.Context, userID int64, picture []byte) error {
+			return asked.SetPicture(ctx, string(s.Landing.Token), userID, picture)
+		},
+		Failed: func(home *gateway.Peer, err error) {
+			g.log.Warn("the picture of a learner was not taken from their home", "site", s.Wwwroot.String(), "home", home.Wwwroot.String(), "error", err)
 		},
 	}
 }

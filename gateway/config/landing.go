@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"jumpgate/gateway"
@@ -17,7 +18,7 @@ type Landing struct {
 
 	// What follows is for LandingHeader.
 
-	Token     Secret // of a web service that knows which accounts there are; empty for none
+	Token     Secret // of a web service that knows which accounts there are, and takes pictures; empty for none
 	TokenFile string // where Token was read from, or
 	TokenEnv  string // the environment variable
 
@@ -30,6 +31,12 @@ type Landing struct {
 
 // Redeems reports whether the gateway itself redeems the tokens of those who land.
 func (l Landing) Redeems() bool { return l.By == LandingHeader || l.By == LandingJWT }
+
+// TakesPictures reports whether pictures of learners can be taken from their homes:
+// Moodle takes one up from its web services alone.
+func (l Landing) TakesPictures() bool {
+	return l.By == LandingHeader && (l.TokenFile != "" || l.TokenEnv != "")
+}
 
 // Who logs in those who land.
 const (
@@ -151,6 +158,19 @@ func (o object) autoAdd(l Landing) gateway.AutoAdd {
 			"auto_add_remote_users: %s takes a web service token, to know who has an account", add)
 	}
 	return add
+}
+
+// imports reads which fields are taken from a home's learners.
+func (o object) imports(l Landing) []string {
+	fields := o.profile("import", gateway.ImportFields)
+	switch {
+	case !o.has("import") || fields != nil && !slices.Contains(fields, "picture") || l.TakesPictures():
+	case l.By == LandingJWT:
+		o.warnf(o.place("import"), "\"picture\" does nothing with landing: %s: an assertion holds no picture", l.By)
+	case l.Redeems():
+		o.warnf(o.place("import"), "\"picture\" does nothing without landing: {by: %s, token_file: …}: it is Moodle's web services that take one up", l.By)
+	}
+	return fields
 }
 
 // checkLanding looks whether the homes of a site go together. Those that are

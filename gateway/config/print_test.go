@@ -52,7 +52,7 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 		"redirects":                  minimal + "    redirects: {mode: enforce, allow: ['HTTPS://login.example.org:443/', 'https://*.example.org/x/', 'http://[2001:db8::1]:8080', 'moodlemobile:']}\n",
 		"landings by header":         minimal + "    landing: header\n",
 		"all of landings": minimal + "    landing: {by: header, name: '{username}.{idp host}.mnet', token_file: password}\n" +
-			"    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: ask, import: [lang]}, {wwwroot: 'https://b.example', subscribe: [sso_idp], auto_add_remote_users: existing, import: []}, {wwwroot: 'https://c.example', auto_add_remote_users: create, import: [lang, country, city]}]\n",
+			"    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: ask, import: [lang]}, {wwwroot: 'https://b.example', subscribe: [sso_idp], auto_add_remote_users: existing, import: []}, {wwwroot: 'https://c.example', auto_add_remote_users: create, import: [lang, picture, country, city]}]\n",
 		"landings at an application": minimal + "    landing: jwt\n",
 		"all of assertions":          minimal + "    landing: {by: jwt, name: plain, algorithm: RS256, session_idle: 90m, session_life: 36h}\n    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: create, import: []}]\n",
 		"landings of one home":       minimal + "    landing: {by: header, name: plain, token_env: JUMPGATE_TEST_TOKEN}\n    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp]}, {wwwroot: 'https://a.example/b'}]\n",

@@ -47,6 +47,7 @@ type site struct {
 	endpoint
 
 	token      string // of web services
+	drafts     drafts // of its user
 	shibboleth bool   // auth_shibboleth is enabled and set up
 
 	seed  maphash.Seed

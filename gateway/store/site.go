@@ -47,6 +47,7 @@ const (
 	kindRevoked = "revoked:" // + hash of the id of a signed link
 	kindApp     = "app:"     // + hash of the cookie's value: an AppSession
 	kindMail    = "mail:"    // + keyed hash of a mail address: sorted set of wwwroots of homes by time (s)
+	kindTaken   = "taken:"   // + account of a visitor: digest and version of the picture that was taken from their home
 	// Limits have the rules that refuse as their kinds: "rate-user:" + username,
 	// "rate-address:" + network, "rate-peer:" + wwwroot: see rate.lua.
 )
