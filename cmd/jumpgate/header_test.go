@@ -33,6 +33,8 @@ type headerForum struct {
 	moodle  *moodletest.Forum
 	gateway *instance
 
+	stock *moodletest.Home // the second home
+
 	homeGateway *instance // of the first home
 	homeKeys    [2]*mnet.Key
 	toHome      atomic.Pointer[func(http.Handler) http.Handler] // changes what reaches it
@@ -98,7 +100,7 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 		if err != nil {
 			t.Fatal(err)
 		}
-		door.Config.Handler = moodle
+		door.Config.Handler, h.stock = moodle, moodle
 	}
 	homeBehind.Config.Handler = homes[0].Config.Handler
 	toThird := ""

@@ -94,8 +94,6 @@ func (st *site) updatePicture(form url.Values) (answer any, code string) {
 		return nil, "invaliduser"
 	case u.Deleted:
 		return nil, "userdeleted"
-	case u.Suspended:
-		return nil, "suspended"
 	case u.MnetHostID != localHostID || u.Auth == "mnet":
 		return nil, "noprofileedit"
 	case u.Admin:
