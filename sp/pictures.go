@@ -29,12 +29,13 @@ type Pictures struct {
 	Set    func(ctx context.Context, userID int64, picture []byte) error // moodle.Web.SetPicture, with a token
 	Taking *Learning
 
-	// Failed is told why a picture was not taken, once for as long as nothing
-	// else happens. The next landing tries again, unless the picture is none.
+	// Failed is told why a picture was not taken; but not again and again, as long
+	// as nothing else goes wrong and none is taken. A later landing tries again,
+	// unless the picture is none.
 	Failed func(home *gateway.Peer, err error)
 
-	mu     sync.Mutex
-	failed string // what Failed was told last
+	mu    sync.Mutex
+	wrong string // what Failed was told last
 }
 
 // pictureVersion returns what a home calls the picture of a learner: a Moodle
@@ -57,36 +58,34 @@ func (l *Landings) TakePicture(a Arrival) {
 		return
 	}
 	p := l.Header.Pictures
-	p.Taking.start(func(ctx context.Context) { p.tell(a.Home, p.take(ctx, l.Header.Call, a)) })
+	p.Taking.start(func(ctx context.Context) {
+		if err := l.takePicture(ctx, a); err != nil && p.is(a.Home.Wwwroot.String()+" "+err.Error()) {
+			p.Failed(a.Home, err)
+		}
+	})
 }
 
-// tell tells Failed of an error, unless it knows.
-func (p *Pictures) tell(home *gateway.Peer, err error) {
-	text := ""
-	if err != nil {
-		text = home.Wwwroot.String() + " " + err.Error()
-	}
+// is notes what is wrong, "" for nothing, and reports whether that is new.
+func (p *Pictures) is(wrong string) bool {
 	p.mu.Lock()
-	known := text == p.failed
-	p.failed = text
-	p.mu.Unlock()
-	if err != nil && !known {
-		p.Failed(home, err)
-	}
+	defer p.mu.Unlock()
+	changed := wrong != p.wrong
+	p.wrong = wrong
+	return changed
 }
 
-// take asks the home for a picture and gives it to Moodle. What is no picture is
-// not asked for again until the home has another one; and one that is the same
-// under another name is not given to Moodle again, where the learner may have
-// chosen one of their own since.
-func (p *Pictures) take(ctx context.Context, call caller, a Arrival) error {
-	account := a.account.Username
+// takePicture asks the home for a picture and gives it to Moodle. What is no
+// picture is not asked for again until the home has another one; and one that is
+// the same under another name is not given to Moodle again, where the learner may
+// have chosen one of their own since.
+func (l *Landings) takePicture(ctx context.Context, a Arrival) error {
+	p, account := l.Header.Pictures, a.account.Username
 	had, err := p.Store.TakenPicture(ctx, account)
 	now := store.TakenPicture{Version: a.Home.Wwwroot.String() + " " + a.account.Picture, Digest: had.Digest}
 	if err != nil || had.Version == now.Version {
 		return err
 	}
-	told, err := call(ctx, a.Home, fetchUserImage, a.learner)
+	told, err := l.Header.Call(ctx, a.Home, fetchUserImage, a.learner)
 	if err != nil {
 		return fmt.Errorf("the home does not tell it: %w", err)
 	}
@@ -102,12 +101,10 @@ func (p *Pictures) take(ctx context.Context, call caller, a Arrival) error {
 		if err := p.Set(ctx, a.account.ID, picture); err != nil {
 			return err
 		}
+		p.is("")
 	}
 	return p.Store.TakePicture(ctx, account, now)
 }
-
-// caller calls a method of a home: mnet.Caller.Call.
-type caller = func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error)
 
 // pictureOf returns the picture in an answer of fetch_user_image (protocol page,
 // section 5.3), drawn anew, or nil if there is none. What type the home says it

@@ -292,6 +292,11 @@ func TestAPictureThatIsNotTakenIsTriedAgainLater(t *testing.T) {
 			a.picture = imageOf(pngOf(t, square(100, blue)))
 			fail(a, errors.New("no"))
 			for n := 1; n <= 3; n++ {
+				if a.version = "1"; n == 2 { // what needs no picture changes nothing about that
+					a.version = ""
+					a.land(t, "")
+					a.version = "1"
+				}
 				if arrival := a.land(t, ""); arrival.Outcome != sp.OutcomeLanded || arrival.Err != nil {
 					t.Fatalf("the learner does not land: %+v", arrival)
 				}
@@ -355,4 +360,28 @@ func TestAHomeThatHangsHoldsUpNobody(t *testing.T) {
 	if a.Header.Pictures.Taking.Wait(); len(hanging) > 16 {
 		t.Error("something is begun after the end")
 	}
+}
+
+// FuzzRedraw looks for what becomes a picture that is none, or too large.
+func FuzzRedraw(f *testing.F) {
+	var small, photo bytes.Buffer
+	if err := errors.Join(gif.Encode(&small, square(3, blue), nil), jpeg.Encode(&photo, square(3, blue), nil)); err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range [][]byte{pngOf(f, square(3, blue)), small.Bytes(), photo.Bytes(), []byte("<svg/>"), nil} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		drawn, err := sp.RedrawForTest(data)
+		if err != nil {
+			return
+		}
+		m, err := png.Decode(bytes.NewReader(drawn))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if size := m.Bounds().Size(); size.X < 1 || size.Y < 1 || size.X > 512 || size.Y > 512 {
+			t.Errorf("it has %s", size)
+		}
+	})
 }

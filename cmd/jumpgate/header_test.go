@@ -515,6 +515,14 @@ func TestLearnersOfOthersAreNotVouchedFor(t *testing.T) {
 			if len(v.hops) != 1 || v.hops[0] != h.homes[0]+"/my/" {
 				t.Errorf("to a page of their home they are led by %q", v.hops)
 			}
+
+			// Who follows the link first, and lands after that, goes on as well.
+			v = newVisitor(t).follow(h.homes[0]+"/login/index.php").login("ada", "pw").follow(h.forum + "/auth/mnet/jump.php?" + third)
+			v.follow(h.homes[0] + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(h.forum) + "&wantsurl=/my/")
+			if !strings.HasPrefix(v.at.String(), h.homes[1]+"/auth/mnet/land.php?token=") {
+				t.Errorf("the jump that waited leads by %q to %s", v.hops, v.at)
+			}
+
 			v = newVisitor(t).follow(h.forum+"/login/index.php").login("eve@gone.example", "pw")
 			v.follow(h.forum+"/auth/mnet/jump.php?"+third).shows(t, "<dd>user-remote</dd>")
 		})
