@@ -87,11 +87,12 @@ type Arrival struct {
 
 	landing gateway.Landing
 	present present
-	learner string       // what the home calls the newcomer
+	learner string // what the home calls the newcomer
+	asked   bool   // the learner was, and says yes
+	mail    string // address of who has landed, if their home or Moodle has told it
+	session string // of who has landed at a Moodle with MNet, if nobody has asked whose it is
+
 	account gateway.User // of who is logged in by us, as their home tells it; zero for nobody
-	asked   bool         // the learner was, and says yes
-	mail    string       // address of who has landed, if their home or Moodle has told it
-	session string       // of who has landed at a Moodle with MNet, if nobody has asked whose it is
 }
 
 // present is who uses a browser at the moment.

@@ -94,6 +94,8 @@ func (st *site) updatePicture(form url.Values) (answer any, code string) {
 		return nil, "invaliduser"
 	case u.Deleted:
 		return nil, "userdeleted"
+	case u.ID == guestID:
+		return nil, "guestsarenotallowed"
 	case u.MnetHostID != localHostID || u.Auth == "mnet":
 		return nil, "noprofileedit"
 	case u.Admin:
