@@ -91,6 +91,8 @@ type Arrival struct {
 	asked   bool   // the learner was, and says yes
 	mail    string // address of who has landed, if their home or Moodle has told it
 	session string // of who has landed at a Moodle with MNet, if nobody has asked whose it is
+
+	account gateway.User // of who is logged in by us, as their home tells it; zero for nobody
 }
 
 // present is who uses a browser at the moment.

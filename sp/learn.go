@@ -131,9 +131,9 @@ func (l *Learned) names(spelled string) []string {
 	return names[:min(len(names), maxNames)]
 }
 
-// Learning is what is learned of landings after their answers. A landing never
-// waits for it: what does not get its turn is learned the next time. Close ends
-// it.
+// Learning is what is learned of landings, or taken up, after their answers. A
+// landing never waits for it: what does not get its turn has it the next time.
+// Close ends it.
 type Learning struct {
 	ctx   context.Context
 	stop  context.CancelFunc

@@ -552,7 +552,7 @@ func TestToAskWhoseASessionIsUsesItToo(t *testing.T) {
 	if n := sp.UsedForTest(w.Visits); n != 1 {
 		t.Errorf("%d uses by a landing", n)
 	}
-	visitors := sp.Visitors{Source: w.landing.Source, Visits: w.Visits}
+	visitors := sp.Visitors{Source: w.landing.Source, Auth: moodle.AuthHeader, Visits: w.Visits}
 	if _, err := visitors.Identity(t.Context(), moodle.Browser{Session: adas}); err != nil {
 		t.Error(err)
 	}

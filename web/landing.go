@@ -122,6 +122,7 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 		passes = true
 	}
 	site.Landings.Learn(r, a)
+	site.Landings.TakePicture(a)
 	h.logLanding(r, site, step, outcome, a, start)
 	return passes
 }

@@ -38,6 +38,7 @@ type instance struct {
 	strangers *strangers
 	children  *mnet.Children // sessions at peers that are to end
 	learning  *sp.Learning
+	pictures  *sp.Learning // what of landings are pictures, which may be slow to come
 
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
@@ -63,7 +64,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	}
 	g.metrics.WatchTrail(g.trail)
 	g.children = mnet.NewChildren(web.ObserveLogouts(log, g.metrics, g.trail), mnet.KillPauses)
-	g.learning = sp.NewLearning()
+	g.learning, g.pictures = sp.NewLearning(), sp.NewLearning()
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
 	g.background.Go(func() { pruneTrail(g.ctx, c.Audit, g.trail, log) })
@@ -87,6 +88,7 @@ func (g *instance) close() {
 	defer cancel()
 	g.children.Close(limited)
 	g.learning.Close()
+	g.pictures.Close()
 	g.stop()
 	g.background.Wait()
 	for _, p := range g.proxies {
@@ -153,8 +155,9 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	caller := newCaller(known.client, state, dir, g.log)
 	caller.Held, caller.Taken, caller.Pins.Changed = g.held(s, state), g.taken(state), g.keyChanged(s)
 	visits := g.visits(s, state, keys, asked, caller)
+	vouching, homeOf := vouched(s, source, visits)
 	provider := idp.New(idp.Options{
-		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: vouched(s, source, visits), OpenID: openID(s), Store: state,
+		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: vouching, HomeOf: homeOf, OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{
 			Path: "/", MaxAge: int(store.JumpLife / time.Second),
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
@@ -179,7 +182,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		site.IDP = provider
 	}
 	site.Provider = openIDProvider(s, state, keys)
-	site.Landings.Header = headerLogins(c, s, state, asked, caller, visits, site.Provider)
+	site.Landings.Header = g.headerLogins(c, s, state, asked, caller, visits, site.Provider)
 	site.Landings.Learns = g.learns(s)
 	site.Bounces = bounces(s, site.Homes)
 	if s.MNet.Off {

@@ -33,6 +33,8 @@ type headerForum struct {
 	moodle  *moodletest.Forum
 	gateway *instance
 
+	stock *moodletest.Home // the second home
+
 	homeGateway *instance // of the first home
 	homeKeys    [2]*mnet.Key
 	toHome      atomic.Pointer[func(http.Handler) http.Handler] // changes what reaches it
@@ -47,6 +49,7 @@ type headerSetting struct {
 	home     string // YAML of further fields of the first home, as a peer of the forum
 	grants   string // YAML of what the forum grants the homes
 	alone    bool   // the second home is no peer
+	third    bool   // and a forum to the first one
 	sessions moodletest.Sessions
 	token    string                    // of the forum's web services
 	oauth2   *moodletest.OAuth2Service // by which learners are let in, and not by headers
@@ -99,11 +102,15 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 		if err != nil {
 			t.Fatal(err)
 		}
-		door.Config.Handler = moodle
+		door.Config.Handler, h.stock = moodle, moodle
 	}
 	homeBehind.Config.Handler = homes[0].Config.Handler
+	toThird := ""
+	if s.third {
+		toThird = fmt.Sprintf("      - {wwwroot: %q, certificate: home1.pem}\n", h.homes[1])
+	}
 	h.homeGateway = h.start(dir, h.homes[0], port(homeBehind), "home0.key", "{source: moodle-web, cookie: MoodleSessionhome0}", "",
-		fmt.Sprintf("      - {wwwroot: %q, certificate: forum.pem}\n", h.forum))
+		fmt.Sprintf("      - {wwwroot: %q, certificate: forum.pem}\n", h.forum)+toThird)
 	homes[0].Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if through := h.toHome.Load(); through != nil {
 			(*through)(h.homeGateway.handler).ServeHTTP(w, r)
@@ -484,13 +491,54 @@ func TestWhoMayNotLand(t *testing.T) {
 }
 
 // TestLearnersOfOthersAreNotVouchedFor: a site that has taken a learner in by
-// headers does not send them on as its own.
+// headers does not send them on as its own. Their home does, if it is a peer.
 func TestLearnersOfOthersAreNotVouchedFor(t *testing.T) {
-	h := newHeaderForum(t, headerSetting{grants: "publish: [sso_sp, sso_idp], subscribe: [sso_idp, sso_sp]"})
-	v := h.arrives(newVisitor(t), 0, "ada")
-	v.follow(h.forum + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(h.homes[1]) + "&wantsurl=/")
-	if !strings.Contains(v.page, "<dd>user-remote</dd>") {
-		t.Errorf("the jump leads to %s:\n%s", v.at, v.page)
+	r := startRedis(t)
+	for name, s := range map[string]headerSetting{
+		"moodle-web": {},
+		"moodle-redis": {
+			identity: "{source: moodle-redis, prefix: mdl_, mfa: false, redis: " + r.url() + "}",
+			sessions: moodletest.Sessions{Redis: r.Client, Prefix: "mdl_"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.grants, s.third = "publish: [sso_sp, sso_idp], subscribe: [sso_idp, sso_sp]", true
+			s.users = func(*headerForum) []moodletest.User {
+				return []moodletest.User{{Password: "pw", User: gateway.User{
+					Username: "eve@gone.example", Auth: "shibboleth", FirstName: "Eve", LastName: "Gone", Email: "eve@gone.example"}}}
+			}
+			h := newHeaderForum(t, s)
+			third := "hostwwwroot=" + url.QueryEscape(h.homes[1]) + "&wantsurl=" + url.QueryEscape("/x?a=1#p")
+			v := newVisitor(t).follow(h.homes[0]+"/auth/mnet/jump.php?hostwwwroot="+url.QueryEscape(h.forum)).login("ada", "pw").isAt(h.crossroads, h.account(0, "ada"))
+			v.follow(h.forum + "/auth/mnet/jump.php?" + third)
+			if len(v.hops) != 2 || v.hops[0] != h.homes[0]+"/auth/mnet/jump.php?"+third+"&hub=1" ||
+				!strings.HasPrefix(v.hops[1], h.homes[1]+"/auth/mnet/land.php?token=") || !strings.Contains(v.hops[1], "&idp="+h.homes[0]+"&") {
+				t.Errorf("the jump leads by %q to %s:\n%s", v.hops, v.at, v.page)
+			}
+			v.follow(h.forum+"/auth/mnet/jump.php?"+third+"&hub=1").shows(t, "<dd>user-remote</dd>")
+			v.follow(h.forum + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(h.homes[0]) + "&wantsurl=/my/")
+			if len(v.hops) != 1 || v.hops[0] != h.homes[0]+"/my/" {
+				t.Errorf("to a page of their home they are led by %q", v.hops)
+			}
+
+			// Who follows the link first, and lands after that, goes on as well.
+			v = newVisitor(t).follow(h.homes[0]+"/login/index.php").login("ada", "pw").follow(h.forum + "/auth/mnet/jump.php?" + third)
+			v.follow(h.homes[0] + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(h.forum) + "&wantsurl=/my/")
+			if !strings.HasPrefix(v.at.String(), h.homes[1]+"/auth/mnet/land.php?token=") {
+				t.Errorf("the jump that waited leads by %q to %s", v.hops, v.at)
+			}
+
+			v = newVisitor(t).follow(h.forum+"/login/index.php").login("eve@gone.example", "pw")
+			v.follow(h.forum+"/auth/mnet/jump.php?"+third).shows(t, "<dd>user-remote</dd>")
+		})
+	}
+}
+
+// shows fails the test unless the page that is shown has this in it.
+func (v *visitor) shows(t *testing.T, want string) {
+	t.Helper()
+	if !strings.Contains(v.page, want) {
+		t.Errorf("after %q, at %s, the page lacks %s:\n%s", v.hops, v.at, want, v.page)
 	}
 }
 

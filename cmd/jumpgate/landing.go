@@ -39,12 +39,12 @@ func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy
 
 // headerLogins returns what logs learners in who land at a site without MNet, or
 // nil where Moodle does it.
-func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits, provider *sp.Provider) *sp.HeaderLogins {
+func (g *instance) headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits, provider *sp.Provider) *sp.HeaderLogins {
 	if !s.Landing.Redeems() {
 		return nil
 	}
 	return &sp.HeaderLogins{
-		Names: s.Landing.Names, Door: door(s, asked, provider), Visits: visits, Call: caller.Call,
+		Names: s.Landing.Names, Door: door(s, asked, provider), Visits: visits, Call: caller.Call, Pictures: g.takenPictures(s, state, asked),
 		Spend: func(ctx context.Context, addr netip.Addr) error {
 			return state.Spend(ctx, store.PerAddress(addr, c.Limits.JumpsPerAddress))
 		},
@@ -73,6 +73,22 @@ func openIDProvider(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.P
 	return &sp.Provider{
 		Site: s.Wwwroot, ClientID: s.Landing.ClientID, ClientSecret: string(s.Landing.ClientSecret), Codes: state, Now: time.Now,
 		Tokens: &sp.Assertions{Site: s.Wwwroot, Algorithm: config.AlgorithmRS256, Keys: keys.Keys, Now: time.Now},
+	}
+}
+
+// takenPictures returns what takes up pictures of the learners who land, or nil.
+func (g *instance) takenPictures(s *config.Site, state *store.Site, asked *moodle.Web) *sp.Pictures {
+	if !s.Landing.TakesPictures() {
+		return nil
+	}
+	return &sp.Pictures{
+		Store: state, Taking: g.pictures,
+		Set: func(ctx context.Context, userID int64, picture []byte) error {
+			return asked.SetPicture(ctx, string(s.Landing.Token), userID, picture)
+		},
+		Failed: func(home *gateway.Peer, err error) {
+			g.log.Warn("the picture of a learner was not taken from their home", "site", s.Wwwroot.String(), "home", home.Wwwroot.String(), "error", err)
+		},
 	}
 }
 
@@ -120,10 +136,15 @@ func (g *instance) keepAlive(sites []*web.Site) {
 }
 
 // vouched returns the identity source by which a site vouches for who leaves it:
-// not for those whom it has taken in itself.
-func vouched(s *config.Site, source idp.Source, visits *sp.Visits) idp.Source {
-	if source == nil || s.Landing.By != config.LandingHeader {
-		return source
+// not for those whom it has taken in itself. Where these are at home is known by
+// what is nil for a site that takes in nobody itself.
+func vouched(s *config.Site, source idp.Source, visits *sp.Visits) (idp.Source, idp.HomeOf) {
+	if source == nil || !s.Landing.LogsIn() {
+		return source, nil
 	}
-	return sp.Visitors{Source: source, Visits: visits}
+	visitors := sp.Visitors{Source: source, Auth: moodle.AuthHeader, Names: s.Landing.Names, Peers: s.Peers, Visits: visits}
+	if s.Landing.By == config.LandingOAuth2 {
+		visitors.Auth = moodle.AuthOAuth2
+	}
+	return visitors, visitors.HomeOf
 }

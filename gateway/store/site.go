@@ -49,6 +49,7 @@ const (
 	kindCode    = "code:"    // + hash of an authorization code: what it stands for
 	kindAccess  = "access:"  // + hash of an access token: likewise
 	kindMail    = "mail:"    // + keyed hash of a mail address: sorted set of wwwroots of homes by time (s)
+	kindTaken   = "taken:"   // + account of a visitor: digest and version of the picture that was taken from their home
 	// Limits have the rules that refuse as their kinds: "rate-user:" + username,
 	// "rate-address:" + network, "rate-peer:" + wwwroot: see rate.lua.
 )
