@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -95,7 +96,7 @@ func (a *AppSessions) remember(cookie string, s signed, now time.Time) {
 	if a.lately == nil || len(a.lately) >= maxSigned {
 		a.lately = map[string]signed{}
 	}
-	a.lately[cookie] = s
+	a.lately[strings.Clone(cookie)] = s // not all that the browser has sent
 }
 
 // begin begins a session in place of the one that a request is part of, and returns

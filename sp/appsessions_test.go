@@ -8,10 +8,12 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -224,6 +226,34 @@ func TestASessionAtAnApplicationNeedsRedis(t *testing.T) {
 	if v.asserted(t) != "" {
 		t.Error("nobody is somebody")
 	}
+}
+
+// TestWhatIsRememberedOfABrowserIsSmall has browsers send far more than the cookie.
+func TestWhatIsRememberedOfABrowserIsSmall(t *testing.T) {
+	v := newApplicationSite(t, sp.AlgorithmEdDSA)
+	inUse := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const browsers, size = 64, 200 << 10
+	var before uint64
+	for i := range browsers + 1 {
+		c := v.land(t, fmt.Sprint("token", i)).Session
+		r := httptest.NewRequest("GET", "https://forum.test/x", nil)
+		r.Header.Set("Cookie", c.Name+"="+c.Value+"; other="+strings.Repeat("x", size))
+		if assertion, err := v.App.Assertion(r); assertion == "" || err != nil {
+			t.Fatalf("%q, %v", assertion, err)
+		}
+		if i == 0 {
+			before = inUse()
+		}
+	}
+	if grown := int64(inUse()) - int64(before); grown > browsers*size/4 {
+		t.Errorf("%d browsers cost %d bytes", browsers, grown)
+	}
+	runtime.KeepAlive(v)
 }
 
 // parts reads a JWT without any library for them.

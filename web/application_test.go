@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/netip"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
@@ -144,6 +147,38 @@ func TestTheApplicationIsToldWhoMakesARequest(t *testing.T) {
 	}
 }
 
+// TestAnAssertionIsForTheApplicationAlone has an application that repeats what it is
+// told: what is kept of an answer, or read by a script, must be no assertion.
+func TestAnAssertionIsForTheApplicationAlone(t *testing.T) {
+	v := newApplicationSite(t, false)
+	c := v.land(t, "ada")
+	v.moodle = func(w http.ResponseWriter, r *http.Request) {
+		maps.Copy(w.Header(), r.Header)
+		w.WriteHeader(http.StatusEarlyHints)
+		io.WriteString(w, "the application's own words")
+	}
+	server := httptest.NewServer(v)
+	defer server.Close()
+	r, err := http.NewRequest("GET", server.URL+"/notes", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := http.Header{}
+	r = r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error { early = http.Header(h); return nil },
+	}))
+	r.Host = "home.test"
+	r.AddCookie(c)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 || res.Header.Get("X-Forwarded-Host") == "" || res.Header.Get("Jumpgate-Assertion") != "" || early.Get("X-Forwarded-Host") == "" || early.Get("Jumpgate-Assertion") != "" {
+		t.Errorf("%d %v, after %v", res.StatusCode, res.Header, early)
+	}
+}
+
 // TestNoClientAssertsAnything sends everything that could reach an application
 // under the name of the assertion, in raw bytes.
 func TestNoClientAssertsAnything(t *testing.T) {
@@ -194,6 +229,8 @@ func TestNoClientAssertsAnything(t *testing.T) {
 		"after a bare feed":   "X-Other: y\nJumpgate-Assertion: forged\r\n",
 		"after a null":        "X-Other: y\x00\r\nJumpgate-Assertion: forged\r\n",
 		"with a prefix":       "X-Jumpgate-Assertion: forged\r\n",
+		"to a websocket":      "Connection: Upgrade\r\nUpgrade: websocket\r\nJumpgate-Assertion: forged\r\n",
+		"listed, to one":      "Connection: Upgrade, Jumpgate-Assertion\r\nUpgrade: websocket\r\nJumpgate_Assertion: forged\r\n",
 	}
 	for name, text := range lines {
 		for who, cookie := range map[string]string{"": "", "ada@sp.test": "Cookie: " + c.Name + "=" + c.Value + "\r\n"} {
@@ -250,6 +287,16 @@ func TestAWebServerAsksWhoMakesARequest(t *testing.T) {
 		t.Errorf("ada: %d %v\n%s", w.Code, w.Header(), w.Body)
 	}
 	wantGuarded(t, "an assertion", w)
+	for who, cookie := range map[string]*http.Cookie{"": {Name: "x", Value: "y"}, "ada@sp.test": c} {
+		r := httptest.NewRequest("GET", "https://home.test/jumpgate/auth", nil)
+		r.Header["Jumpgate-Assertion"], r.Header["jumpgate_assertion"] = []string{"forged"}, []string{"forged"}
+		r.AddCookie(cookie)
+		answer := httptest.NewRecorder()
+		v.ServeHTTP(answer, r)
+		if all := answer.Header()["Jumpgate-Assertion"]; strings.Contains(fmt.Sprint(answer.Header()), "forged") || subject(t, strings.Join(all, "")) != who {
+			t.Errorf("who says that they are somebody: %v", answer.Header())
+		}
+	}
 	if len(v.got) != 0 {
 		t.Error("the application was asked")
 	}
