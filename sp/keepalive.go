@@ -33,7 +33,8 @@ const (
 	maxUsed       = 20_000           // sessions noted in renewEvery
 )
 
-// used are the Moodle sessions that browsers have used lately.
+// used are the sessions that browsers have used lately: ids of Moodle's, or cookies
+// of ours.
 type used struct {
 	mu       sync.Mutex
 	sessions map[string]bool
@@ -50,6 +51,10 @@ func (v *Visits) Use(r *http.Request, res *http.Response) {
 	if after, changed := moodle.SetsSession(res.Header, v.Cookie); changed && after != session {
 		return
 	}
+	v.use(session)
+}
+
+func (v *Visits) use(session string) {
 	v.used.mu.Lock()
 	defer v.used.mu.Unlock()
 	if v.used.sessions[session] || len(v.used.sessions) >= maxUsed {
