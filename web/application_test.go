@@ -82,8 +82,18 @@ func newApplicationSite(t testing.TB, auto bool, trust ...netip.Prefix) *applica
 			return mnet.Struct{{Name: "username", Value: who}, {Name: "firstname", Value: who}, {Name: "lastname", Value: "L"}, {Name: "email", Value: "a@b"}}, nil
 		},
 	}
+	visits := &sp.Visits{
+		Site: v.site.Wwwroot, Peers: v.site.Peers, Store: v.redis.Site(v.site.Wwwroot), Now: time.Now,
+		Children: mnet.NewChildren(web.ObserveLogouts(slog.New(slog.NewTextHandler(v.log, nil)), v.metrics, nil), nil),
+		Call: func(_ context.Context, _ *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error) {
+			fmt.Fprintln(v.log, "the home is told", method, params[0])
+			return "Deleting session\n", nil
+		},
+	}
+	t.Cleanup(visits.Children.Wait)
+	v.site.Visits = visits
 	v.site.Landings.App = &sp.AppSessions{
-		Site: v.site.Wwwroot, Peers: v.site.Peers, Store: v.redis.Site(v.site.Wwwroot), Idle: time.Hour, Life: time.Hour, Now: time.Now,
+		Site: v.site.Wwwroot, Peers: v.site.Peers, Store: v.redis.Site(v.site.Wwwroot), Visits: visits, Idle: time.Hour, Life: time.Hour, Now: time.Now,
 		Assertions: &sp.Assertions{Site: v.site.Wwwroot, Algorithm: sp.AlgorithmEdDSA, Keys: func() []*mnet.Key { return []*mnet.Key{key} }, Now: time.Now},
 	}
 	v.Handler = web.NewHandler([]*web.Site{v.site}, trust, slog.New(slog.NewTextHandler(v.log, nil)), v.metrics)
@@ -422,8 +432,16 @@ func TestALogoutFromAnApplication(t *testing.T) {
 		t.Errorf("%d\n%s", w.Code, w.Body)
 	}
 	w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}, c)
-	if w.Code != 303 || w.Header().Get("Location") != "https://home.test/" || !slices.Equal(names(w.Result().Cookies()), []string{"session", "bounce"}) || w.Result().Cookies()[0].MaxAge >= 0 {
-		t.Fatalf("%d %v", w.Code, w.Header())
+	if w.Code != 200 || w.Header().Get("Refresh") != "0; url=https://sp.test/" || !strings.Contains(w.Body.String(), "On your way to The home") ||
+		!slices.Equal(names(w.Result().Cookies()), []string{"session", "bounce"}) || w.Result().Cookies()[0].MaxAge >= 0 {
+		t.Fatalf("%d %v\n%s", w.Code, w.Header(), w.Body)
+	}
+	wantGuarded(t, "the way home", w)
+	v.site.Visits.Children.Wait()
+	for _, want := range []string{"the home is told auth/mnet/auth.php/kill_children ada\n", "at=https://sp.test user=ada cause=here outcome=ended"} {
+		if strings.Count(v.log.String(), want) != 1 {
+			t.Errorf("the log lacks %q:\n%s", want, v.log)
+		}
 	}
 	// Who has just logged out is not sent home to be logged in again.
 	again := v.ask("https://home.test/notes", append(w.Result().Cookies()[1:], c, v.remembered(t, "https://sp.test"))...)
@@ -435,11 +453,25 @@ func TestALogoutFromAnApplication(t *testing.T) {
 	if e := events[len(events)-1]; e.Kind != audit.KindLogout || e.User != "ada@sp.test" || e.Peer != "https://sp.test" || e.Outcome != "ended" || e.Step != "logout" {
 		t.Errorf("%+v", e)
 	}
-	if w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}); w.Code != 303 {
-		t.Errorf("nobody: %d", w.Code)
+	for who, cookies := range map[string][]*http.Cookie{"nobody": nil, "whose session is over": {c}} {
+		if w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}, cookies...); w.Code != 303 || w.Header().Get("Location") != "https://home.test/" {
+			t.Errorf("%s: %d %v", who, w.Code, w.Header())
+		}
 	}
 	if want := `jumpgate_logouts_total{cause="logout",outcome="ended",peer="https://sp.test",site="https://home.test"} 1`; !strings.Contains(v.scrape(), want) {
 		t.Error("the metrics lack", want)
+	}
+}
+
+// TestNobodyWhoLogsOutOfAnApplicationIsLedAstray has the home be one no more, just now.
+func TestNobodyWhoLogsOutOfAnApplicationIsLedAstray(t *testing.T) {
+	v := newApplicationSite(t, false)
+	c := v.land(t, "ada")
+	v.site.Visits.Now = func() time.Time { return time.Now().Add(-time.Hour) }
+	v.site.Peers.Peers()[0].Expires = time.Now().Add(-time.Minute)
+	w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}, c)
+	if w.Code != 303 || w.Header().Get("Location") != "https://home.test/" || w.Header().Get("Refresh") != "" || !slices.Contains(names(w.Result().Cookies()), "session") {
+		t.Errorf("%d %v", w.Code, w.Header())
 	}
 }
 

@@ -32,7 +32,7 @@ type Site struct {
 	Homes     *sp.Homes
 	Bounces   *sp.Bounces // nil if nobody is sent home
 	Landings  *sp.Landings
-	Visits    *sp.Visits   // nil if Moodle itself logs in who lands
+	Visits    *sp.Visits   // nil if Moodle itself logs in who lands; those of Landings.App, if there is one
 	RPC       http.Handler // the MNet endpoint; nil if MNet is switched off
 	PublicKey http.Handler // nil then too
 	Trail     *audit.Trail // of decisions; nil for none
@@ -152,7 +152,7 @@ func (h *Handler) watch(site *Site) proxy.Inspect {
 				h.failed(r, site, "identity could not be forgotten", err)
 			}
 		}
-		if site.Visits != nil {
+		if site.Visits != nil && site.Landings.App == nil { // which sees who uses what
 			site.Visits.Use(r, res)
 		}
 		return false
