@@ -23,7 +23,12 @@ type application struct {
 
 func newApplication(t *testing.T, landing string) *application {
 	t.Helper()
-	a := &application{headerForum: newHeaderForum(t, headerSetting{landing: landing})}
+	return newApplicationOf(t, headerSetting{landing: landing})
+}
+
+func newApplicationOf(t *testing.T, s headerSetting) *application {
+	t.Helper()
+	a := &application{headerForum: newHeaderForum(t, s)}
 	a.Application = moodletest.NewApplication(wwwroot(t, a.forum), nil)
 	through := func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -137,11 +137,15 @@ func (s *Site) visits(ctx context.Context, home gateway.Wwwroot, username, userA
 	return all, answer[0] == "held", nil
 }
 
-// ListVisits returns the live visits of up to limit learners, and whether there are
-// more. It walks over all keys of the Redis.
-func (s *Site) ListVisits(ctx context.Context, limit int) (all []Visit, more bool, err error) {
-	more, err = s.each(ctx, kindVisits, limit, func(who string) error {
-		home, username, _ := strings.Cut(who, " ")
+// ListVisits returns the live visits of up to limit learners, of one home or, if that
+// is zero, of all, and whether there are more. It walks over all keys of the Redis.
+func (s *Site) ListVisits(ctx context.Context, home gateway.Wwwroot, limit int) (all []Visit, more bool, err error) {
+	of := ""
+	if !home.IsZero() {
+		of = visitor(home, "")
+	}
+	more, err = s.each(ctx, kindVisits+of, limit, func(rest string) error {
+		home, username, _ := strings.Cut(of+rest, " ")
 		w, err := gateway.ParseWwwroot(home)
 		if err != nil {
 			return fmt.Errorf("record of a visit is malformed: %w", err)

@@ -388,15 +388,19 @@ func TestVisitsAreListed(t *testing.T) {
 	eachRedis(t, func(t *testing.T, f fixture) {
 		f.lands(t, aVisit(someHome, "ada lovelace", firefoxUA, "one"), aVisit(someHome, "ada lovelace", chromeUA, "two"), aVisit(otherHome, "ada", firefoxUA, "three"))
 		f.begins(t, otherHome, "bob", firefoxUA, "")
-		all, more, err := f.ListVisits(t.Context(), 3)
+		all, more, err := f.ListVisits(t.Context(), gateway.Wwwroot{}, 3)
 		if wantSealed(t, all, err, "", "sealed-one", "sealed-three", "sealed-two"); more {
 			t.Error("there are more")
 		}
-		if all, more, err := f.ListVisits(t.Context(), 2); len(all) < 2 || len(all) > 3 || !more || err != nil {
+		if all, more, err := f.ListVisits(t.Context(), gateway.Wwwroot{}, 2); len(all) < 2 || len(all) > 3 || !more || err != nil {
 			t.Errorf("%v, %t, %v", all, more, err)
 		}
+		all, more, err = f.ListVisits(t.Context(), someHome, 3)
+		if wantSealed(t, all, err, "sealed-one", "sealed-two"); more {
+			t.Error("there are more")
+		}
 		f.clock.advance(visitLife)
-		all, more, err = f.ListVisits(t.Context(), 3)
+		all, more, err = f.ListVisits(t.Context(), gateway.Wwwroot{}, 3)
 		if wantSealed(t, all, err); more {
 			t.Error("there are more")
 		}
