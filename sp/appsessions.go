@@ -1,6 +1,7 @@
 package sp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type AppSessions struct {
 	Visits     *Visits       // the same sessions, as homes see them
 	Idle, Life time.Duration // a session ends after Life, or Idle without a request
 	Now        func() time.Time
+	Looks      time.Duration // how often Lasting looks again; 0 for half a minute
 
 	mu     sync.Mutex
 	lately map[string]signed // by cookie
@@ -75,6 +77,30 @@ func (a *AppSessions) Assertion(r *http.Request) (string, error) {
 	a.Visits.use(cookie)
 	a.remember(cookie, signed{session, assertion, now.Add(assertionUsed)}, now)
 	return assertion, nil
+}
+
+// Lasting returns a request in place of one of a learner's that may last, such as a
+// websocket: it ends soon after their session. While nobody can tell, it goes on.
+// Whoever calls it calls stop in the end.
+func (a *AppSessions) Lasting(r *http.Request) (lasting *http.Request, stop func()) {
+	ctx, cancel := context.WithCancel(r.Context())
+	r = r.WithContext(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		ticker := time.NewTicker(cmp.Or(a.Looks, assertionUsed))
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				if assertion, err := a.Assertion(r); err == nil && assertion == "" {
+					cancel()
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return r, func() { cancel(); looking.Wait() }
 }
 
 // holds reports whether a session is as good as when it began.

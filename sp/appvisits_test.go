@@ -234,3 +234,44 @@ func TestLearnersBusyAtAnApplicationAreReported(t *testing.T) {
 		running.Wait()
 	})
 }
+
+func TestWhatLastsIsLookedAtAgainAndAgain(t *testing.T) {
+	for what, end := range map[string]func(*testing.T, *telling){
+		"a logout at home": func(t *testing.T, v *telling) {
+			if answer, err := v.homeSays("https://home.test", "kill_child", "ada", agentOf(firefox)); answer != true || err != nil {
+				t.Errorf("answered %v, %v", answer, err)
+			}
+		},
+		"a grant that is over": func(_ *testing.T, v *telling) { v.Peers.Peers()[0].Off = true },
+		"nothing":              nil,
+		"no Redis":             nil,
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				v := newTelling(t, nil)
+				r := httptest.NewRequest("GET", "https://forum.test/x", nil)
+				r.AddCookie(v.land(t, "one").Session)
+				lasting, stop := v.App.Lasting(r)
+				defer stop()
+				time.Sleep(10 * time.Minute)
+				if lasting.Context().Err() != nil {
+					t.Fatal("it ends by itself")
+				}
+				if what == "no Redis" {
+					v.redis.Close()
+				}
+				if end != nil {
+					end(t, v)
+				}
+				time.Sleep(30 * time.Second)
+				synctest.Wait()
+				if ended := lasting.Context().Err() != nil; ended != (end != nil) {
+					t.Errorf("it ends: %t", ended)
+				}
+				if r.Context().Err() != nil {
+					t.Error("the browser is gone")
+				}
+			})
+		})
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"jumpgate/gateway/audit"
@@ -55,6 +57,10 @@ func (h *Handler) asLearner(w http.ResponseWriter, r *http.Request, site *Site) 
 	switch {
 	case err != nil:
 		h.unasserted(w, r, site, err)
+	case assertion != "" && mayLast(r):
+		r, stop := site.Landings.App.Lasting(r)
+		defer stop()
+		site.Proxy.ServeAs(w, r, assertion, personal)
 	case assertion != "":
 		site.Proxy.ServeAs(w, r, assertion, personal)
 	case site.Bounces != nil && site.Bounces.Watches(r):
@@ -62,6 +68,12 @@ func (h *Handler) asLearner(w http.ResponseWriter, r *http.Request, site *Site) 
 	default:
 		site.Proxy.ServeHTTP(w, r)
 	}
+}
+
+// mayLast reports whether what a request asks for goes on for hours, as websockets and
+// event streams do.
+func mayLast(r *http.Request) bool {
+	return len(r.Header["Upgrade"]) > 0 || slices.ContainsFunc(r.Header["Accept"], func(v string) bool { return strings.Contains(v, "text/event-stream") })
 }
 
 // personal marks an answer as made for who has asked: the application does not see

@@ -463,6 +463,66 @@ func TestALogoutFromAnApplication(t *testing.T) {
 	}
 }
 
+// TestWhatLastsEndsWithTheSession has learners log out elsewhere while their browser
+// listens to the application.
+func TestWhatLastsEndsWithTheSession(t *testing.T) {
+	for name, lines := range map[string]string{
+		"a websocket":              "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+		"a stream":                 "Accept: text/event-stream\r\n",
+		"a stream that was posted": "Accept: text/event-stream\r\nContent-Length: 1\r\n\r\nx",
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newApplicationSite(t, false)
+			v.site.Landings.App.Looks = 10 * time.Millisecond
+			over := make(chan struct{})
+			v.moodle = func(w http.ResponseWriter, r *http.Request) {
+				defer close(over)
+				if r.Header.Get("Upgrade") != "" {
+					conn, both, err := http.NewResponseController(w).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer conn.Close()
+					both.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+					both.Flush()
+					io.Copy(io.Discard, conn)
+					return
+				}
+				w.Header().Set("Content-Type", "text/event-stream")
+				io.WriteString(w, "hello")
+				http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}
+			server := httptest.NewServer(v)
+			defer server.Close()
+			c := v.land(t, "ada")
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "POST /events HTTP/1.1\r\nHost: home.test\r\nCookie: %s=%s\r\n%s\r\n", c.Name, c.Value, lines)
+			answer := bufio.NewReader(conn)
+			for said := ""; !strings.Contains(said, "hello"); {
+				b, err := answer.ReadByte()
+				if err != nil {
+					t.Fatal(said, err)
+				}
+				said += string(b)
+			}
+			if w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}, c); w.Code != 200 {
+				t.Fatal(w.Code)
+			}
+			select {
+			case <-over:
+			case <-time.After(10 * time.Second):
+				t.Error("it goes on")
+			}
+		})
+	}
+}
+
 // TestNobodyWhoLogsOutOfAnApplicationIsLedAstray has the home be one no more, just now.
 func TestNobodyWhoLogsOutOfAnApplicationIsLedAstray(t *testing.T) {
 	v := newApplicationSite(t, false)
