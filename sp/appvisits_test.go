@@ -242,13 +242,14 @@ func TestWhatLastsIsLookedAtAgainAndAgain(t *testing.T) {
 				t.Errorf("answered %v, %v", answer, err)
 			}
 		},
-		"a grant that is over": func(_ *testing.T, v *telling) { v.Peers.Peers()[0].Off = true },
+		"a grant that is over": func(_ *testing.T, v *telling) { v.advance(time.Minute) },
 		"nothing":              nil,
 		"no Redis":             nil,
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				v := newTelling(t, nil)
+				v.Peers.Peers()[0].Expires = v.App.Now().Add(time.Minute)
 				r := httptest.NewRequest("GET", "https://forum.test/x", nil)
 				r.AddCookie(v.land(t, "one").Session)
 				lasting, stop := v.App.Lasting(r)
