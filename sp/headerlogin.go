@@ -21,7 +21,7 @@ import (
 type HeaderLogins struct {
 	Names  gateway.AccountNames
 	Door   Door    // nil with Landings.App
-	Visits *Visits // knows the sessions that landings begin; nil with Landings.App
+	Visits *Visits // knows the sessions that landings begin; with Landings.App, its Visits do
 
 	// Call calls a method of a home: mnet.Caller.Call.
 	Call func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error)

@@ -35,7 +35,8 @@ const (
 	maxUsed       = 20_000           // sessions noted at once
 )
 
-// used are the Moodle sessions that browsers have used lately.
+// used are the sessions that browsers have used lately: ids of Moodle's, or cookies
+// of ours.
 type used struct {
 	mu       sync.Mutex
 	sessions map[string]bool
@@ -59,7 +60,8 @@ func (v *Visits) Use(r *http.Request, res *http.Response) {
 	v.note(session)
 }
 
-// note is Use for a session whose owner Moodle is asked for, which is a use of it.
+// note is Use for a session that is in use otherwise: its owner was asked for, or it
+// is one at an application.
 func (v *Visits) note(session string) {
 	if v == nil || session == "" {
 		return
@@ -142,8 +144,8 @@ func (v *Visits) renew(ctx context.Context) error {
 // has been told.
 func (v *Visits) endAgain(ctx context.Context, visit store.Visit) {
 	l := mnet.Logout{Site: v.Site, At: v.Site, Username: visit.Account, Cause: mnet.CauseHome, Outcome: mnet.OutcomeEnded, Tries: 1}
-	session, err := v.Secrets.Open(visit.Session, v.whose(visit.Home, visit.Username))
-	if err == nil && v.endSession(ctx, visit, session) == nil {
+	end, err := v.ending(visit)
+	if err == nil && end(ctx) == nil {
 		v.Children.Observe(l)
 	}
 }

@@ -183,6 +183,9 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	}
 	site.Provider = openIDProvider(s, state, keys)
 	site.Landings.Header = g.headerLogins(c, s, state, asked, caller, visits, site.Provider)
+	if site.Landings.App != nil {
+		site.Landings.App.Visits = visits
+	}
 	site.Landings.Learns = g.learns(s)
 	site.Bounces = bounces(s, site.Homes)
 	if s.MNet.Off {
@@ -191,7 +194,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	site.Visits = visits
 	g.fetchCertificates(s, known, caller)
 	site.PublicKey = mnet.PublicKey(keys.Current)
-	site.RPC = &mnet.Server{
+	server := &mnet.Server{
 		Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: methods(provider, visits), Replays: state,
 		Window: s.MNet.TimestampWindow, Addr: trust.Client, Budget: known.budget, Keyswapped: g.keyswapped(c, s, caller, state),
 		Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
@@ -207,6 +210,10 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		},
 		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics, g.trail),
 	}
+	if site.Landings.App != nil { // which has never heard of MNet
+		server.Pass = nil
+	}
+	site.RPC = server
 	return site, nil
 }
 

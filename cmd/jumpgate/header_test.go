@@ -40,6 +40,9 @@ type headerForum struct {
 	toHome      atomic.Pointer[func(http.Handler) http.Handler] // changes what reaches it
 
 	through atomic.Pointer[func(http.Handler) http.Handler] // changes what reaches the forum's Moodle
+
+	redis string // where the gateways keep their state
+	file  string // the forum's configuration
 }
 
 // headerSetting says what a headerForum is made of; zero fields are the usual.
@@ -52,6 +55,7 @@ type headerSetting struct {
 	third    bool   // and a forum to the first one
 	sessions moodletest.Sessions
 	token    string                    // of the forum's web services
+	redis    string                    // where the gateways keep their state; empty: embedded
 	oauth2   *moodletest.OAuth2Service // by which learners are let in, and not by headers
 	users    func(h *headerForum) []moodletest.User
 }
@@ -63,7 +67,7 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 	front, behind := unstarted(t), unstarted(t)
 	homes := [2]*httptest.Server{unstarted(t), unstarted(t)}
 	homeBehind := unstarted(t)
-	h := &headerForum{crossroads: &crossroads{t: t, log: &testLog{t: t}, forum: "http://127.0.0.1:" + port(front), behind: behind}}
+	h := &headerForum{crossroads: &crossroads{t: t, log: &testLog{t: t}, forum: "http://127.0.0.1:" + port(front), behind: behind}, redis: cmp.Or(s.redis, "embedded")}
 	dir := t.TempDir()
 	key := newKey(t, wwwroot(t, h.forum))
 	writeFile(t, filepath.Join(dir, "forum.key"), string(key.PEM()))
@@ -156,9 +160,10 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 func (h *headerForum) start(dir, site, upstream, key, identity, more, peers string) *instance {
 	h.t.Helper()
 	file := filepath.Join(dir, key+".yaml")
+	h.file = file // the last one is the forum's
 	writeFile(h.t, file, fmt.Sprintf(`
 admin: {listen: "off"}
-redis: embedded
+redis: %s
 state_dir: state-%s
 sites:
   - wwwroot: %s
@@ -167,7 +172,7 @@ sites:
     identity: %s
     %s
     peers:
-%s`, key, site, upstream, key, identity, more, peers))
+%s`, h.redis, key, site, upstream, key, identity, more, peers))
 	loaded, err := config.Load(file)
 	if err != nil {
 		h.t.Fatal(err)

@@ -97,24 +97,29 @@ func appSessions(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.AppS
 	if s.Landing.By != config.LandingJWT {
 		return nil
 	}
-	peers := s.Peers
-	if s.MNet.Off { // who has come before is nobody as well
-		peers = &gateway.Allowlist{}
-	}
 	return &sp.AppSessions{
-		Site: s.Wwwroot, Peers: peers, Store: state, Idle: s.Landing.SessionIdle, Life: s.Landing.SessionLife, Now: time.Now,
+		Site: s.Wwwroot, Peers: homes(s), Store: state, Idle: s.Landing.SessionIdle, Life: s.Landing.SessionLife, Now: time.Now,
 		Assertions: &sp.Assertions{Site: s.Wwwroot, Algorithm: s.Landing.Algorithm, Keys: keys.Keys, Now: time.Now},
 	}
 }
 
-// visits returns what knows the sessions of learners at a Moodle without MNet, or
-// nil elsewhere.
+// homes returns the peers of a site. With MNet off there are none, and who has come
+// from one before is nobody as well.
+func homes(s *config.Site) *gateway.Allowlist {
+	if s.MNet.Off {
+		return &gateway.Allowlist{}
+	}
+	return s.Peers
+}
+
+// visits returns what knows the sessions of learners that we begin, or nil where
+// Moodle does.
 func (g *instance) visits(s *config.Site, state *store.Site, keys *mnet.Keyring, asked *moodle.Web, caller *mnet.Caller) *sp.Visits {
-	if !s.Landing.LogsIn() {
+	if !s.Landing.Redeems() {
 		return nil
 	}
 	return &sp.Visits{
-		Site: s.Wwwroot, Peers: s.Peers, Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie), Life: s.Identity.SessionTimeout,
+		Site: s.Wwwroot, Peers: homes(s), Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie), Life: s.Identity.SessionTimeout,
 		Store: state, Secrets: secrets(keys), Now: time.Now,
 		Children: g.children, Call: caller.Call, Logout: asked.Logout, Reported: web.ObserveReports(s.Wwwroot, g.log),
 	}

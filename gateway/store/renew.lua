@@ -1,6 +1,6 @@
 -- Renews visits whose sessions are in use. What is none is left alone, and what is
--- held. Answers home and learner, hash and record of those that were to end, which
--- live on no longer than they would.
+-- held, and the time of sessions that are ours. Answers home and learner, hash and
+-- record of those that were to end, which live on no longer than they would.
 -- KEYS: 1 who is busy, then the sessions
 -- ARGV: 1 now (µs), 2 when the visits end from now on (µs), 3 their life (ms),
 --       4 how long it is kept who is busy (ms), 5 prefix of learners' visits,
@@ -19,9 +19,11 @@ for i = 2, #KEYS do
       off[#off + 1] = record
     end
   elseif live then
-    redis.call('HSET', visits, hash, table.concat({ started, ARGV[2], rest }, ' '))
-    redis.call('PEXPIRE', visits, ARGV[3])
-    redis.call('PEXPIRE', KEYS[i], ARGV[3])
+    if not ours(record) then
+      redis.call('HSET', visits, hash, table.concat({ started, ARGV[2], rest }, ' '))
+      redis.call('PEXPIRE', visits, ARGV[3])
+      redis.call('PEXPIRE', KEYS[i], ARGV[3])
+    end
     redis.call('ZADD', KEYS[1], ARGV[1], who)
     redis.call('PEXPIRE', KEYS[1], ARGV[4])
   end

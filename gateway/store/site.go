@@ -38,8 +38,8 @@ const (
 	kindKey     = "key:"     // + agreed, gateways, sealed: the MNet key of the site
 	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
 	kindLogin   = "login:"   // + hash of the cookie's value: a Login
-	kindVisits  = "visits:"  // + home and username: hash of Visits by the hash of their Moodle session
-	kindVisit   = "visit:"   // + hash of a Moodle session: home and username
+	kindVisits  = "visits:"  // + home and username: hash of Visits by the hash of their session
+	kindVisit   = "visit:"   // + hash of a session: home and username
 	kindHeld    = "held:"    // + hash of a Moodle session: by how many landings it is held, and whether it is to end
 	kindGone    = "gone:"    // + browser, home and username: see Await
 	kindBusy    = "busy"     // sorted set: home and username by when they were busy last

@@ -163,6 +163,7 @@ func TestWhatIsNoVisitIsRefused(t *testing.T) {
 		"an account with a blank": func(v *Visit) { v.Account = "a b" },
 		"no browser":              func(v *Visit) { v.UserAgent = "" },
 		"no session":              func(v *Visit) { v.Hash = "" },
+		"none that is sealed":     func(v *Visit) { v.Session = "" },
 		"a long session":          func(v *Visit) { v.Session = string(make([]byte, maxSealedID+1)) },
 	} {
 		v := aVisit(someHome, "ada", firefoxUA, "one")
@@ -479,5 +480,28 @@ func TestWhoIsToGoIsNotHeldForLong(t *testing.T) {
 		f.lands(t, v) // the home vouches for the learner anew
 		hold()
 		callOff(true)
+	})
+}
+
+func TestVisitsAreListed(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		f.lands(t, aVisit(someHome, "ada lovelace", firefoxUA, "one"), aVisit(someHome, "ada lovelace", chromeUA, "two"), aVisit(otherHome, "ada", firefoxUA, "three"))
+		f.begins(t, otherHome, "bob", firefoxUA, "")
+		all, more, err := f.ListVisits(t.Context(), gateway.Wwwroot{}, 3)
+		if wantSealed(t, all, err, "", "sealed-one", "sealed-three", "sealed-two"); more {
+			t.Error("there are more")
+		}
+		if all, more, err := f.ListVisits(t.Context(), gateway.Wwwroot{}, 2); len(all) < 2 || len(all) > 3 || !more || err != nil {
+			t.Errorf("%v, %t, %v", all, more, err)
+		}
+		all, more, err = f.ListVisits(t.Context(), someHome, 3)
+		if wantSealed(t, all, err, "sealed-one", "sealed-two"); more {
+			t.Error("there are more")
+		}
+		f.clock.advance(visitLife)
+		all, more, err = f.ListVisits(t.Context(), gateway.Wwwroot{}, 3)
+		if wantSealed(t, all, err); more {
+			t.Error("there are more")
+		}
 	})
 }
