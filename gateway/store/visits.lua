@@ -2,8 +2,8 @@
 -- field and record of the others.
 -- KEYS: 1 the learner's visits, 2 whether the browser has logged out at home
 -- ARGV: 1 now (µs), 2 browser, or '' for all, 3 prefix of what is held, 4 whether
---       they are to end, which their records say then, 5 how long it is remembered that the browser has logged
---       out (ms)
+--       they are to end, which their records say then, 5 how long it is remembered
+--       that the browser has logged out (ms)
 if ARGV[4] == '1' then
   redis.call('SET', KEYS[2], 1, 'PX', ARGV[5])
 end
