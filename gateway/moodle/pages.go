@@ -28,7 +28,7 @@ const DefaultCookie = "MoodleSession"
 // if one of them is an element of an array (source of PHP: main/php_variables.c);
 // so does this. It allocates nothing, unless the id is written with escapes.
 func RequestSession(r *http.Request, cookie string) string {
-	session, found := "", false
+	session, found, array := "", false, false
 	for _, line := range r.Header["Cookie"] {
 		for line != "" {
 			var pair string
@@ -37,13 +37,37 @@ func RequestSession(r *http.Request, cookie string) string {
 			rest, named := cutCookieName(name, cookie)
 			switch {
 			case named && strings.HasPrefix(rest, "["):
-				return ""
+				switch depth := indexes(rest); {
+				case depth > maxIndexes: // then it forgets all of the name
+					session, found, array = "", false, false
+				case depth > 0:
+					array = true
+				}
 			case named && rest == "" && !found:
 				session, found = value, true
 			}
 		}
 	}
+	if array {
+		return ""
+	}
 	return sessionID(session)
+}
+
+const maxIndexes = 64 // max_input_nesting_level, unless somebody has changed it
+
+// indexes returns how many indexes of an array PHP sees at the beginning of s. A
+// "[" without an end is none.
+func indexes(s string) (n int) {
+	for strings.HasPrefix(s, "[") && n <= maxIndexes {
+		end := strings.IndexByte(s, ']')
+		if end < 0 && n < maxIndexes {
+			break
+		}
+		n++
+		s = s[end+1:]
+	}
+	return n
 }
 
 // sessionID returns the session id in the value of a cookie, or "" if it is none.
