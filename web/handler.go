@@ -102,6 +102,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	site := at.site
 	site.requests.Inc()
+	if site.IDP != nil && site.IDP.Forgets(r) && h.forgot(w, r, site) {
+		return
+	}
 	switch {
 	case former != nil:
 		former.ServeHTTP(w, r)
