@@ -38,6 +38,9 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 		if a.Home != nil && a.Rule == gateway.RuleUserRemote {
 			p, home = remoteOf(a.Home), a.Home.Wwwroot
 		}
+		if a.Rule == gateway.RuleNoCookie {
+			p.Advice = adviceThere
+		}
 		if a.After > 0 {
 			w.Header().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(a.After.Seconds())), 10))
 		}
