@@ -102,14 +102,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	site := at.site
 	site.requests.Inc()
-	if site.IDP != nil && site.IDP.Forgets(r) && h.forgot(w, r, site) {
-		return
-	}
 	switch {
 	case former != nil:
 		former.ServeHTTP(w, r)
 	case site.isOurs(r.URL.Path), site.isKeySet(r):
 		site.ours.ServeHTTP(w, r)
+	case site.IDP != nil && site.IDP.Forgets(r) && h.forgot(w, r, site): // which has answered
 	case site.Landings != nil && site.Landings.App != nil:
 		h.asLearner(w, r, site)
 	case site.Visits != nil && site.Visits.Leaves(r):

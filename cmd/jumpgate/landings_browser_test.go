@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
@@ -63,7 +64,9 @@ func (b *tab) another() *tab {
 
 func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) *tab {
 	b.t.Helper()
-	if err := chromedp.Do(b.ctx, steps...); err != nil {
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
 		at, _ := chromedp.Run(b.ctx, chromedp.Location())
 		b.t.Fatalf("at %s: %v", at, err)
 	}
@@ -195,6 +198,7 @@ func TestLandingsInABrowser(t *testing.T) {
 		{"who is logged in clicks on the mail", loggedInInABrowser},
 		{"who comes without a link says where from, once", unknownHomeInABrowser},
 		{"two tabs each end at their own post", twoTabsInABrowser},
+		{"two tabs that ask where from each end at their own post", twoQuestionsInABrowser},
 		{"a logout there is one at home", logoutThereInABrowser},
 		{"a logout at home is one there", logoutAtHomeInABrowser},
 		{"another account asks first", switchInABrowser},
@@ -239,6 +243,17 @@ func twoTabsInABrowser(b *tab) {
 	second.goes(strings.Replace(b.sp.DeepLink, "%23p3", "%23p2", 1)).shows("#username")
 	b.logsIn().reads(b.sp.post("p3"), "p3", b.s.Username)
 	second.logsIn().reads(b.sp.post("p2"), "p2", b.s.Username)
+}
+
+func twoQuestionsInABrowser(b *tab) {
+	second := b.another()
+	b.goes(b.sp.post("p3")).shows("#homes")
+	second.goes(b.sp.post("p2")).shows("#homes")
+	for _, one := range []*tab{b, second} {
+		one.clicks(`button[value="` + b.s.IDP + `"]`).shows("#username")
+	}
+	second.logsIn().reads(b.sp.post("p2"), "p2", b.s.Username)
+	b.logsIn().reads(b.sp.post("p3"), "p3", b.s.Username)
 }
 
 func logoutThereInABrowser(b *tab) {
