@@ -127,6 +127,9 @@ type Answer struct {
 	// After says of a jump that a limit refuses when it may be tried again.
 	After time.Duration
 
+	// Again is the link by which to try a refused jump again; empty for none.
+	Again string
+
 	// Foreign says that the link names its site by an address that is nobody's.
 	Foreign bool
 

@@ -68,8 +68,8 @@ func writeChooser(w http.ResponseWriter, r *http.Request, site *Site, a sp.Bounc
 		"Site": own.Host() + own.Path(), "Own": own.String(), "Action": own.String() + sp.HomePath, "Wantsurl": a.Page.String(),
 		"Home": a.Home, "Back": a.Outcome == sp.OutcomeBack, "Left": a.Outcome == sp.OutcomeLeft,
 		"Homes": listed, "More": len(found) - len(listed), "Search": len(open) > fewChoices || said != "", "Said": said,
-		"Details": []detail{{"page", a.Page.URL()}, {"request", RequestID(r)}},
-		"Style":   template.CSS(style), "Script": template.JS(homeScript),
+		"Details": []detail{{"page", a.Page.URL()}, {"request", RequestID(r)}}, "NoCookie": problems[gateway.RuleNoCookie],
+		"Style": template.CSS(style), "Script": template.JS(homeScript),
 	})
 	if err != nil { // the template and its data are our own
 		panic(err)

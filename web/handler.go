@@ -108,6 +108,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		former.ServeHTTP(w, r)
 	case site.isOurs(r.URL.Path), site.isWellKnown(r):
 		site.ours.ServeHTTP(w, r)
+	case site.IDP != nil && site.IDP.Forgets(r) && h.forgot(w, r, site): // which has answered
 	case site.Landings != nil && site.Landings.App != nil:
 		h.asLearner(w, r, site)
 	case site.Visits != nil && site.Visits.Leaves(r):

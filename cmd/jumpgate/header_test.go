@@ -25,9 +25,9 @@ import (
 	"jumpgate/gateway/moodletest"
 )
 
-// headerForum is a forum whose Moodle has no MNet, behind a gateway, and two
-// homes whose learners land there: the first one behind a gateway of its own,
-// the other a stock Moodle.
+// headerForum is a forum whose Moodle has no MNet, unless the landing is moodle, behind
+// a gateway, and two homes whose learners land there: the first one behind a gateway of
+// its own, the other a stock Moodle.
 type headerForum struct {
 	*crossroads
 	moodle  *moodletest.Forum
@@ -58,6 +58,7 @@ type headerSetting struct {
 	redis    string                    // where the gateways keep their state; empty: embedded
 	oauth2   *moodletest.OAuth2Service // by which learners are let in, and not by headers
 	users    func(h *headerForum) []moodletest.User
+	people   []moodletest.User // further ones of the homes
 }
 
 const webToken = "0123456789abcdef0123456789abcdef"
@@ -82,6 +83,7 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 	} {
 		people = append(people, moodletest.User{User: u, Password: "pw"})
 	}
+	people = append(people, s.people...)
 	var peers string
 	for i, door := range homes {
 		h.homes[i] = "http://localhost:" + port(door)
@@ -136,6 +138,12 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 	if s.oauth2 != nil {
 		s.oauth2.BaseURL = h.forum
 	}
+	if h.site.Landing.By == config.LandingMoodle {
+		options.Shibboleth, options.Key = false, key
+		for i, home := range h.homes {
+			options.Homes = append(options.Homes, &gateway.Peer{Wwwroot: wwwroot(t, home), Application: gateway.Moodle, Certificate: h.homeKeys[i].Certificate()})
+		}
+	}
 	if s.users != nil {
 		options.Users = s.users(h)
 	}
@@ -188,6 +196,9 @@ sites:
 
 // account is what the forum calls a user of a home.
 func (h *headerForum) account(home int, username string) string {
+	if h.site.Landing.By == config.LandingMoodle {
+		return username
+	}
 	return username + "@" + strings.Replace(strings.TrimPrefix(h.homes[home], "http://"), ":", "_-3a-", 1)
 }
 
@@ -277,82 +288,6 @@ func TestWhatAnAccountTakesFromItsHome(t *testing.T) {
 	if u, _ := h.moodle.User(h.account(0, "bob")); u.City != "" || u.Country != "CH" || u.Lang != "en" {
 		t.Errorf("bob is %+v", u)
 	}
-}
-
-// TestNobodyTakesOverAnAccount is the table of accounts that are there already.
-func TestNobodyTakesOverAnAccount(t *testing.T) {
-	local := func(username, auth, email string) moodletest.User {
-		return moodletest.User{Password: "local", User: gateway.User{
-			Username: username, Auth: auth, Email: email, FirstName: "Local", LastName: "Person"}}
-	}
-	sample := moodletest.SampleUser("")
-	for _, test := range []struct {
-		name    string
-		landing string
-		user    func(account string) moodletest.User
-		refused bool
-	}{
-		{"of the same mail", "", func(string) moodletest.User { return local("local", "manual", sample.Email) }, false},
-		{"of the same mail, by headers", "", func(string) moodletest.User { return local("ada@elsewhere", "shibboleth", sample.Email) }, false},
-		{"whose mail is the name", "", func(account string) moodletest.User { return local("local", "manual", account) }, false},
-		{"of the same username", "", func(string) moodletest.User { return local("ada", "manual", "x@forum.test") }, false},
-		{"of the same username, by headers", "", func(string) moodletest.User { return local("ada", "shibboleth", "x@forum.test") }, false},
-		{"of the same name", "", func(account string) moodletest.User { return local(account, "manual", "x@forum.test") }, true},
-		{"of the same name, by OAuth 2", "", func(account string) moodletest.User { return local(account, "oauth2", sample.Email) }, true},
-		{"of MNet, of the same name", "", func(account string) moodletest.User {
-			u := local(account, "mnet", sample.Email)
-			u.MnetHostID = 3
-			return u
-		}, false},
-		{"that is suspended", "", func(account string) moodletest.User {
-			u := local(account, "shibboleth", sample.Email)
-			u.Suspended = true
-			return u
-		}, true},
-		{"that is deleted", "", func(account string) moodletest.User {
-			u := local(account, "shibboleth", sample.Email)
-			u.Deleted = true
-			return u
-		}, true},
-		{"of an administrator, of the same name", "", func(account string) moodletest.User {
-			u := local(account, "manual", sample.Email)
-			u.Admin = true
-			return u
-		}, true},
-		{"of an administrator, by a plain name", "{by: header, name: plain}", func(string) moodletest.User {
-			u := local("ada", "manual", sample.Email)
-			u.Admin = true
-			return u
-		}, true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			var before moodletest.User
-			h := newHeaderForum(t, headerSetting{landing: test.landing, alone: true, users: func(h *headerForum) []moodletest.User {
-				before = test.user(h.account(0, "ada"))
-				return []moodletest.User{before}
-			}})
-			v := newVisitor(t).follow(h.landing(0, "ada"))
-			if test.refused {
-				v.refused(h, "account-refused")
-			} else if v.isAt(h.crossroads, h.account(0, "ada")); strings.Contains(v.page, "Local Person") {
-				t.Errorf("the learner is somebody else:\n%s", v.page)
-			}
-			if after, ok := h.moodle.User(before.Username); ok && before.MnetHostID == 0 && (after.Email != before.Email || after.FirstName != "Local") {
-				t.Errorf("the account has changed: %+v", after)
-			}
-		})
-	}
-	t.Run("of another home", func(t *testing.T) {
-		h := newHeaderForum(t, headerSetting{})
-		h.arrives(newVisitor(t), 0, "ada")
-		h.arrives(newVisitor(t), 1, "ada")
-		one, _ := h.moodle.User(h.account(0, "ada"))
-		other, _ := h.moodle.User(h.account(1, "ada"))
-		if one.ID == 0 || other.ID == 0 || one.ID == other.ID {
-			t.Errorf("the accounts are %d and %d", one.ID, other.ID)
-		}
-	})
 }
 
 // TestASessionOfSomebodyElseReachesNoBrowser has the Moodle behind log in another

@@ -270,16 +270,3 @@ func TestALearnerReadsAPageOfAnApplicationInABrowser(t *testing.T) {
 		}
 	}
 }
-
-func TestTheDemoHasAnApplication(t *testing.T) {
-	s := startDemo(t)
-	if len(s.SPs) != 2 || s.SPs[0] != (provider{s.SP, "moodle", s.DeepLink}) || s.SPs[1].Landing != "jwt" {
-		t.Fatalf("the service providers are %+v", s.SPs)
-	}
-	app := s.SPs[1]
-	v := newVisitor(t).follow(app.DeepLink).login(s.Username, s.Password)
-	if v.at.String() != app.Wwwroot+moodletest.NoteLink || len(v.hops) != 2 || !strings.Contains(v.page, "Logged in as "+s.Username+"@localhost_-3a-") {
-		t.Fatalf("ended on %s after %q:\n%s", v.at, v.hops, v.page)
-	}
-	v.follow(s.DeepLink).reads(s, s.Username)
-}
