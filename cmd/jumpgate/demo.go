@@ -23,6 +23,7 @@ type demoCommand struct {
 	IDPPort    int    `name:"idp-port" default:"8080" placeholder:"N" help:"Port of the home site (8080); 0 takes a free one."`
 	SPPort     int    `name:"sp-port" default:"8090" placeholder:"N" help:"Port of the forum (8090); 0 takes a free one."`
 	HeaderPort int    `name:"header-port" default:"0" placeholder:"N" help:"Port of the forum whose Moodle has no MNet; 0, the default, takes a free one."`
+	OAuth2Port int    `name:"oauth2-port" default:"0" placeholder:"N" help:"Port of the forum that logs in by OpenID Connect; 0, the default, takes a free one."`
 	AppPort    int    `name:"app-port" default:"0" placeholder:"N" help:"Port of the application that is no Moodle; 0, the default, takes a free one."`
 	StateDir   string `placeholder:"DIR" help:"Where keys are kept. Without one they are gone at the end."`
 	JSON       bool   `help:"Print one JSON object when ready."`
@@ -57,7 +58,7 @@ type provider struct {
 
 // Run serves the federation until the terminal's context ends.
 func (c demoCommand) Run(t *terminal) error {
-	for flag, port := range map[string]int{"--idp-port": c.IDPPort, "--sp-port": c.SPPort, "--header-port": c.HeaderPort, "--app-port": c.AppPort} {
+	for flag, port := range map[string]int{"--idp-port": c.IDPPort, "--sp-port": c.SPPort, "--header-port": c.HeaderPort, "--oauth2-port": c.OAuth2Port, "--app-port": c.AppPort} {
 		if port < 0 || port > 65535 {
 			return &usageError{fmt.Sprintf("%s: %d is not a port", flag, port), "give a number from 1 to 65535, or 0 for a free one"}
 		}

@@ -205,7 +205,7 @@ func TestTheSameDeepLinkLandsAtEachSiteOfTheDemo(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{"moodle", "header", "jwt"}; !slices.Equal(landings, want) {
+	if want := []string{"moodle", "header", "oauth2", "jwt"}; !slices.Equal(landings, want) {
 		t.Errorf("the landings are %q, want %q", landings, want)
 	}
 	if s.SPs[0] != (provider{Wwwroot: s.SP, Landing: "moodle", DeepLink: s.DeepLink}) {

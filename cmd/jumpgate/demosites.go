@@ -36,6 +36,7 @@ func (c demoCommand) roles() []role {
 	return []role{
 		{config.LandingMoodle, "Forum University", "the forum, a Moodle with MNet", c.SPPort},
 		{config.LandingHeader, "Forum Academy", "a forum whose Moodle has no MNet", c.HeaderPort},
+		{config.LandingOAuth2, "Forum Institute", "a forum without MNet that logs in by OpenID Connect", c.OAuth2Port},
 		{config.LandingJWT, "Reading Room", "an application that is no Moodle", c.AppPort},
 	}
 }
@@ -125,6 +126,10 @@ func (d *demo) standIn(p *party, journey *moodletest.Journey, now time.Time) (ht
 		o.Key, o.Homes = p.key, p.site.Peers.Peers()
 	}
 	o.Shibboleth = p.landing == config.LandingHeader
+	if l := p.site.Landing; p.landing == config.LandingOAuth2 {
+		o.Token = string(l.Token)
+		o.OAuth2 = &moodletest.OAuth2Service{ID: l.IssuerID, BaseURL: p.wwwroot.String(), ClientID: l.ClientID, ClientSecret: string(l.ClientSecret)}
+	}
 	return moodletest.NewForum(o)
 }
 
@@ -132,7 +137,7 @@ func (d *demo) standIn(p *party, journey *moodletest.Journey, now time.Time) (ht
 func (d *demo) party(ctx context.Context, c demoCommand, host string, as role) (*party, error) {
 	front, err := proxy.Listen(ctx, "127.0.0.1:"+strconv.Itoa(as.port), 0)
 	if err != nil {
-		return nil, withHint(err, "choose other ports with --idp-port and --sp-port (and --header-port, --app-port); 0 takes a free one")
+		return nil, withHint(err, "choose other ports with --idp-port and --sp-port (and --header-port, --oauth2-port, --app-port); 0 takes a free one")
 	}
 	behind, err := proxy.Listen(ctx, "127.0.0.1:0", 0)
 	if err != nil {
@@ -176,6 +181,10 @@ func (p *party) configure() (err error) {
 		p.site.Identity = config.Identity{}
 		p.site.Landing.Algorithm = config.AlgorithmEdDSA
 		p.site.Landing.SessionIdle, p.site.Landing.SessionLife = config.DefaultSessionIdle, config.DefaultSessionLife
+	}
+	if p.landing == config.LandingOAuth2 {
+		p.site.Landing.IssuerID, p.site.Landing.ClientID = 1, config.DefaultClientID
+		p.site.Landing.ClientSecret, p.site.Landing.Token = config.Secret(rand.Text()), config.Secret(rand.Text())
 	}
 	p.site.Landing.Names, err = gateway.ParseAccountNames(gateway.DefaultNames)
 	return err

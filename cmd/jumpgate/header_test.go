@@ -54,9 +54,9 @@ type headerSetting struct {
 	alone    bool   // the second home is no peer
 	third    bool   // and a forum to the first one
 	sessions moodletest.Sessions
-	token    string                    // of the forum's web services
-	redis    string                    // where the gateways keep their state; empty: embedded
-	oauth2   *moodletest.OAuth2Service // by which learners are let in, and not by headers
+	token    string                            // of the forum's web services
+	redis    string                            // where the gateways keep their state; empty: embedded
+	oauth2   []func(*moodletest.OAuth2Service) // changes of the service by which they are let in with oauth2
 	users    func(h *headerForum) []moodletest.User
 	people   []moodletest.User // further ones of the homes
 }
@@ -133,13 +133,18 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 	h.gateway = h.start(dir, h.forum, port(behind), "forum.key", s.identity, "landing: "+strings.ReplaceAll(s.landing, "HOME", h.homes[0]), peers)
 	front.Config.Handler = h.gateway.handler
 	options := moodletest.ForumOptions{
-		Wwwroot: wwwroot(t, h.forum), Shibboleth: s.oauth2 == nil, OAuth2: s.oauth2, Token: s.token, Sessions: s.sessions, Discussions: moodletest.SampleDiscussions(time.Now()),
+		Wwwroot: wwwroot(t, h.forum), Token: s.token, Sessions: s.sessions, Discussions: moodletest.SampleDiscussions(time.Now()),
 	}
-	if s.oauth2 != nil {
-		s.oauth2.BaseURL = h.forum
-	}
-	if h.site.Landing.By == config.LandingMoodle {
-		options.Shibboleth, options.Key = false, key
+	switch h.site.Landing.By {
+	default:
+		options.Shibboleth = true
+	case config.LandingOAuth2:
+		options.OAuth2 = &moodletest.OAuth2Service{ID: 3, BaseURL: h.forum, ClientID: "moodle", ClientSecret: clientSecret}
+		for _, change := range s.oauth2 {
+			change(options.OAuth2)
+		}
+	case config.LandingMoodle:
+		options.Key = key
 		for i, home := range h.homes {
 			options.Homes = append(options.Homes, &gateway.Peer{Wwwroot: wwwroot(t, home), Application: gateway.Moodle, Certificate: h.homeKeys[i].Certificate()})
 		}

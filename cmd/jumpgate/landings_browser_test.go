@@ -16,10 +16,6 @@ import (
 	"jumpgate/gateway/moodletest"
 )
 
-// logoutsReachHome are the landings whose sessions end with those at home, and the
-// other way round.
-var logoutsReachHome = map[string]bool{"moodle": true, "header": true, "jwt": false}
-
 // tab is a tab of a browser without cookies, at the demo.
 type tab struct {
 	t   *testing.T
@@ -268,17 +264,11 @@ func logoutThereInABrowser(b *tab) {
 		}
 	}
 	b.isOut()
-	if !logoutsReachHome[b.sp.Landing] {
-		b.t.Skip("the home is not told")
-	}
 	b.goes(b.sp.DeepLink).shows("#username")
 }
 
 func logoutAtHomeInABrowser(b *tab) {
 	b.goes(b.sp.DeepLink).logsIn().reads(b.sp.post("p3"), "p3", b.s.Username)
-	if !logoutsReachHome[b.sp.Landing] {
-		b.t.Skip("the home does not tell")
-	}
 	b.goes(b.s.IDP + "/").clicks(`.logininfo a[href*="/login/logout.php"]`).shows(".logininfo a[href*='/login/index.php']")
 	// The home tells in the background: the learner does not wait for it.
 	for range 50 {

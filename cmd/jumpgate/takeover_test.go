@@ -17,6 +17,7 @@ var takeovers = map[string]string{
 	"moodle": "moodle",
 	"header": "header",
 	plain:    "{by: header, name: plain}",
+	"oauth2": oauth2Landing,
 }
 
 // TestNobodyTakesOverAnAccount is the table of accounts that are at a Moodle already
@@ -41,23 +42,24 @@ func TestNobodyTakesOverAnAccount(t *testing.T) {
 		is      []func(*user)
 		refused []string // by these landings; the others give another account
 		own     string   // the landing by which it is the learner's own
+		oauth2  string   // the rule that refuses with oauth2, or ""
 	}{
-		{"the mail", []string{mail}, []func(*user){manual}, nil, ""},
-		{"the mail, by headers", []string{mail}, []func(*user){by("shibboleth")}, nil, ""},
-		{"the mail, an administrator", []string{mail}, []func(*user){admin}, nil, ""},
-		{"the mail, suspended", []string{mail}, []func(*user){suspended}, nil, ""},
-		{"the name as its mail", []string{nameAsMail}, []func(*user){manual}, nil, ""},
-		{"the username", []string{username}, []func(*user){manual}, byPlain, ""},
-		{"the username, by headers", []string{username}, []func(*user){by("shibboleth")}, nil, plain},
-		{"the username and mail, by OAuth 2", []string{username, mail}, []func(*user){by("oauth2")}, byPlain, ""},
-		{"the username and mail, an administrator", []string{username, mail}, []func(*user){admin}, byPlain, ""},
-		{"the username and mail, suspended", []string{username, mail}, []func(*user){suspended}, byPlain, ""},
-		{"the name", []string{name}, []func(*user){manual}, byHeader, ""},
-		{"the name and mail, by OAuth 2", []string{name, mail}, []func(*user){by("oauth2")}, byHeader, ""},
-		{"the name and mail, of another host of MNet", []string{name, mail}, []func(*user){by("mnet"), func(u *user) { u.MnetHostID = 99 }}, nil, ""},
-		{"the name and mail, an administrator", []string{name, mail}, []func(*user){admin}, byHeader, ""},
-		{"the name and mail, by headers, suspended", []string{name, mail}, []func(*user){by("shibboleth"), suspended}, byHeader, ""},
-		{"the name and mail, by headers, deleted", []string{name, mail}, []func(*user){by("shibboleth"), deleted}, byHeader, ""},
+		{"the mail", []string{mail}, []func(*user){manual}, nil, "", "account-mail"},
+		{"the mail, by headers", []string{mail}, []func(*user){by("shibboleth")}, nil, "", "account-mail"},
+		{"the mail, an administrator", []string{mail}, []func(*user){admin}, nil, "", "account-mail"},
+		{"the mail, suspended", []string{mail}, []func(*user){suspended}, nil, "", "account-mail"},
+		{"the name as its mail", []string{nameAsMail}, []func(*user){manual}, nil, "", ""},
+		{"the username", []string{username}, []func(*user){manual}, byPlain, "", ""},
+		{"the username, by headers", []string{username}, []func(*user){by("shibboleth")}, nil, plain, ""},
+		{"the username and mail, by OAuth 2", []string{username, mail}, []func(*user){by("oauth2")}, byPlain, "", "account-mail"},
+		{"the username and mail, an administrator", []string{username, mail}, []func(*user){admin}, byPlain, "", "account-mail"},
+		{"the username and mail, suspended", []string{username, mail}, []func(*user){suspended}, byPlain, "", "account-mail"},
+		{"the name", []string{name}, []func(*user){manual}, byHeader, "", "account-refused"},
+		{"the name and mail, by OAuth 2", []string{name, mail}, []func(*user){by("oauth2")}, byHeader, "", "account-mail"},
+		{"the name and mail, of another host of MNet", []string{name, mail}, []func(*user){by("mnet"), func(u *user) { u.MnetHostID = 99 }}, nil, "", ""},
+		{"the name and mail, an administrator", []string{name, mail}, []func(*user){admin}, byHeader, "", "account-mail"},
+		{"the name and mail, by headers, suspended", []string{name, mail}, []func(*user){by("shibboleth"), suspended}, byHeader, "", "account-mail"},
+		{"the name and mail, by headers, deleted", []string{name, mail}, []func(*user){by("shibboleth"), deleted}, byHeader, "", "account-refused"},
 	}
 	for landing, setting := range takeovers {
 		t.Run(landing, func(t *testing.T) {
@@ -67,7 +69,7 @@ func TestNobodyTakesOverAnAccount(t *testing.T) {
 				learners[i] = moodletest.SampleUser("pw")
 				learners[i].Username, learners[i].Email = fmt.Sprint("ada", i), fmt.Sprintf("ada%d@home.example", i)
 			}
-			h := newHeaderForum(t, headerSetting{landing: setting, alone: true, people: learners, users: func(h *headerForum) []user {
+			h := newHeaderForum(t, headerSetting{landing: setting, token: webToken, alone: true, people: learners, users: func(h *headerForum) []user {
 				for i, row := range rows {
 					if accounts[i] = h.account(0, learners[i].Username); landing == plain {
 						accounts[i] = learners[i].Username
@@ -100,9 +102,12 @@ func TestNobodyTakesOverAnAccount(t *testing.T) {
 				t.Run("an account has "+row.name, func(t *testing.T) {
 					h.t = t
 					v := newVisitor(t).follow(h.landing(0, learners[i].Username))
-					if slices.Contains(row.refused, landing) {
+					switch {
+					case slices.Contains(row.refused, landing):
 						v.refused(h, "account-refused")
-					} else {
+					case landing == "oauth2" && row.oauth2 != "":
+						v.refused(h, row.oauth2)
+					default:
 						v.isAt(h.crossroads, accounts[i])
 					}
 					before := locals[i]
@@ -130,8 +135,8 @@ func TestLearnersOfTwoHomesAreNeverOneAccount(t *testing.T) {
 		return rest[:min(4, len(rest))]
 	}
 	for landing, setting := range takeovers {
-		if landing == plain {
-			continue // which takes exactly one home
+		if landing == plain || landing == "oauth2" {
+			continue // which takes exactly one home, or lets nobody in who has another one's mail address
 		}
 		t.Run(landing, func(t *testing.T) {
 			t.Parallel()
