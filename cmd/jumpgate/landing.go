@@ -121,7 +121,7 @@ func (g *instance) visits(s *config.Site, state *store.Site, keys *mnet.Keyring,
 	return &sp.Visits{
 		Site: s.Wwwroot, Peers: homes(s), Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie), Life: s.Identity.SessionTimeout,
 		Store: state, Secrets: secrets(keys), Now: time.Now,
-		Children: g.children, Call: caller.Call, Logout: asked.Logout, Reported: web.ObserveReports(s.Wwwroot, g.log),
+		Children: g.children, Call: caller.Call, Logout: asked.Logout, Reported: web.ObserveReports(s.Wwwroot, g.log, g.metrics),
 	}
 }
 
