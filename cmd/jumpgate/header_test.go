@@ -195,11 +195,11 @@ func (h *headerForum) arrives(v *visitor, home int, username string) *visitor {
 	return v.isAt(h.crossroads, h.account(home, username))
 }
 
-// refused fails the test unless the page that is shown is the one for a rule, or for
-// one that begins so, and nobody is logged in.
+// refused fails the test unless the page that is shown is the one for a rule, and
+// nobody is logged in.
 func (v *visitor) refused(h *headerForum, rule string) *visitor {
 	h.t.Helper()
-	if !strings.Contains(v.page, "<dd>"+strings.TrimSuffix(rule+"</dd>", "-</dd>")) || v.session(h.crossroads) != "" {
+	if !strings.Contains(v.page, "<dd>"+rule+"</dd>") || v.session(h.crossroads) != "" {
 		h.t.Fatalf("at %s, with session %q, the page is not that for %s:\n%s", v.at, v.session(h.crossroads), rule, v.page)
 	}
 	return v
