@@ -201,11 +201,8 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 		return a
 	}
 	session, _ := moodle.SetsSession(res.Header, l.Cookie)
-	if a.present.session == "" {
+	if a.present.session == "" && (session == "" || res.StatusCode/100 != 3) {
 		a.Outcome = OutcomeFailed
-		if session != "" && res.StatusCode/100 == 3 {
-			a.Outcome, a.session = OutcomeLanded, session
-		}
 		return a
 	}
 	newcomer := present{session: session}
@@ -213,11 +210,16 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 		newcomer.who, a.Err = l.Source.Identity(r.Context(), l.browser(r, session))
 	}
 	a.Newcomer, a.mail = newcomer.who.User.Username, remoteMail(newcomer.who)
-	switch {
+	switch u := newcomer.who.User; {
+	case u.Suspended || u.Deleted: // which the plugin does not ask (source: auth/mnet/auth.php)
+		a.Cause = fmt.Errorf("moodle has logged in user %d %q, who is suspended or deleted", u.ID, u.Username)
+		return a.refuse(gateway.RuleAccountRefused)
 	case !a.Keeps() && a.Err != nil: // there is nobody to lose
 		a.Outcome, a.Err = OutcomeLanded, nil
 	case a.Err != nil:
 		a.Outcome = OutcomeUnsure
+	case a.present.session == "": // and nobody's either
+		a.Outcome = OutcomeLanded
 	case !newcomer.loggedIn():
 		// A source that does not know the one may not have known the other.
 		a.Outcome = OutcomeFailed

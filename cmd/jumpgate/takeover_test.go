@@ -23,9 +23,6 @@ var takeovers = map[string]string{
 // TestNobodyTakesOverAnAccount is the table of accounts that are at a Moodle already
 // when a learner of a home lands there for the first time. What refuses them is
 // Moodle's own plugin, or we; where nobody does, they have another account than that.
-//
-// A learner whose own account of MNet is suspended is Moodle's affair: it lets them
-// in (source: auth/mnet/auth.php).
 func TestNobodyTakesOverAnAccount(t *testing.T) {
 	type user = moodletest.User
 	suspended := func(u *user) { u.Suspended = true }
@@ -124,6 +121,26 @@ func TestNobodyTakesOverAnAccount(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// TestAVisitorWhoIsSuspendedStaysOut: Moodle's own plugin for MNet lets them in
+// (source: auth/mnet/auth.php).
+func TestAVisitorWhoIsSuspendedStaysOut(t *testing.T) {
+	for _, identity := range []string{"{source: moodle-web}", ""} {
+		s := headerSetting{landing: "moodle", identity: identity}
+		if identity == "" {
+			r := startRedis(t)
+			s.identity = "{source: moodle-redis, prefix: mdl_, mfa: false, redis: " + r.url() + "}"
+			s.sessions = moodletest.Sessions{Redis: r.Client, Prefix: "mdl_"}
+		}
+		h := newHeaderForum(t, s)
+		newVisitor(t).follow(h.landing(0, "ada")).isAt(h.crossroads, h.account(0, "ada"))
+		h.moodle.UpdateVisitor("ada", func(u *moodletest.User) { u.Suspended = true })
+		v := newVisitor(t).follow(h.landing(0, "ada")).refused(h, "account-refused")
+		if !strings.Contains(v.page, "It may be suspended") || !strings.Contains(h.log.String(), "who is suspended or deleted") {
+			t.Errorf("the page:\n%s", v.page)
+		}
 	}
 }
 
