@@ -37,20 +37,48 @@ type refusal struct {
 // Error says why.
 func (r refusal) Error() string { return string(r.rule) }
 
+// Bring notes that Moodle is about to redeem the token of a landing that is not
+// Final, and refuses one that no home makes, or that was brought before: a stock
+// home takes it again and again for half a minute. Who has landed by it is led to
+// the page.
+func (l *Landings) Bring(r *http.Request, a Arrival) Arrival {
+	_, refused, err := l.bring(r.Context(), a)
+	switch {
+	case err != nil:
+		a.Err = err
+	case refused != nil && refused.rule == gateway.RuleTokenUsed && a.present.loggedIn() && a.present.who.Remote:
+		a.Outcome, a.Location = OutcomeUsed, a.Target.URL() // a double click, or the way back in the history
+	case refused != nil:
+		return l.turnAway(a, *refused)
+	}
+	return a
+}
+
+// bring notes that a token is brought, and refuses one that is nothing that a home
+// makes, or that was brought before, in any letter case: a home with MySQL knows it
+// in all. It returns what the token is called here.
+func (l *Landings) bring(ctx context.Context, a Arrival) (token string, _ *refusal, _ error) {
+	if !tokenShape.MatchString(a.Token) {
+		return "", &refusal{rule: gateway.RuleTokenMalformed}, nil
+	}
+	token = a.Home.Wwwroot.String() + "\x00" + strings.ToLower(a.Token)
+	tried, err := l.Once.ReplayedWithin(ctx, sha256.Sum256([]byte("jumpgate tried\x00"+token)), triedLife)
+	if tried && err == nil {
+		return token, &refusal{rule: gateway.RuleTokenUsed}, nil
+	}
+	return token, nil, err
+}
+
 // redeem asks a home for whom it has made the token of a landing, and returns the
 // account that they have here. A token that was brought before is not asked for,
 // and what has logged in does not do so again, however long a home takes it: it is
-// the home that burns tokens, and a stock Moodle does not. With MySQL it knows one
-// in any letter case, so that is the same token here.
+// the home that burns tokens, and a stock Moodle does not.
 func (l *Landings) redeem(r *http.Request, a Arrival) (learner string, account gateway.User, _ *refusal, err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), redeemTime)
 	defer cancel()
-	if !tokenShape.MatchString(a.Token) {
-		return "", account, &refusal{rule: gateway.RuleTokenMalformed}, nil
-	}
-	token := a.Home.Wwwroot.String() + "\x00" + strings.ToLower(a.Token)
-	if tried, err := l.Once.ReplayedWithin(ctx, sha256.Sum256([]byte("jumpgate tried\x00"+token)), triedLife); tried || err != nil {
-		return "", account, &refusal{rule: gateway.RuleTokenUsed}, err
+	token, refused, err := l.bring(ctx, a)
+	if refused != nil || err != nil {
+		return "", account, refused, err
 	}
 	told, err := l.Header.Call(ctx, a.Home, userAuthorise, a.Token, agentHash(r))
 	if err != nil {
@@ -64,7 +92,7 @@ func (l *Landings) redeem(r *http.Request, a Arrival) (learner string, account g
 	if used, err := l.Once.Replayed(ctx, sha256.Sum256([]byte("jumpgate token\x00"+token))); used || err != nil {
 		return "", account, &refusal{rule: gateway.RuleTokenUsed}, err
 	}
-	account, refused := l.Header.account(a.Home, told)
+	account, refused = l.Header.account(a.Home, told)
 	if fields, ok := mnet.Map(told); ok {
 		name, _ := fields.Get("username")
 		learner = mnet.Text(name)

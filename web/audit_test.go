@@ -67,7 +67,7 @@ func TestEveryDecisionIsAnEvent(t *testing.T) {
 	f.do("GET", "https://home.test/auth/mnet/land.php?token=secret&idp=https://evil.test&%74oken=secret")
 	f.do("GET", "https://home.test/auth/mnet/land.php?token=secret&idp=https://sp.test&wantsurl=//evil.test")
 	f.upstream.Close()
-	f.do("GET", "https://home.test/auth/mnet/land.php?token=secret&idp=https://sp.test&wantsurl=/my/")
+	f.do("GET", "https://home.test/auth/mnet/land.php?token=another&idp=https://sp.test&wantsurl=/my/")
 	trail.Close()
 
 	location := landed.Header().Get("Location")
@@ -111,7 +111,7 @@ func TestEveryDecisionIsAnEvent(t *testing.T) {
 		{Kind: audit.KindLanding, Site: "https://home.test", Client: "192.0.2.1", Peer: "https://sp.test", Step: "land", Target: "/my/", Decision: "allow", Rule: "path", Outcome: "failed", Origin: "cross-site", Token: audit.Hash("secret")},
 		{Kind: audit.KindLanding, Site: "https://home.test", Client: "192.0.2.1", Step: "land", Target: "?idp=https%3A%2F%2Fevil.test", Decision: "refuse", Rule: "repeated", Outcome: "refused", Origin: "cross-site"},
 		{Kind: audit.KindProbe, Site: "https://home.test", Client: "192.0.2.1", Peer: "https://sp.test", Step: "land", Target: "//evil.test", Decision: "refuse", Rule: "scheme-relative", Outcome: "refused", Origin: "cross-site", Token: audit.Hash("secret")},
-		{Kind: audit.KindLanding, Site: "https://home.test", Client: "192.0.2.1", Peer: "https://sp.test", Step: "land", Target: "/my/", Decision: "error", Rule: "path", Outcome: "error", Origin: "cross-site", Token: audit.Hash("secret"), Detail: "the Moodle behind does not answer"},
+		{Kind: audit.KindLanding, Site: "https://home.test", Client: "192.0.2.1", Peer: "https://sp.test", Step: "land", Target: "/my/", Decision: "error", Rule: "path", Outcome: "error", Origin: "cross-site", Token: audit.Hash("another"), Detail: "the Moodle behind does not answer"},
 	}
 	got := recorded(t, dir)
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(audit.Event{}, "Seq", "Time", "Request", "Latency", "Prev")); diff != "" {

@@ -44,7 +44,7 @@ func (a accounts) Identity(_ context.Context, b moodle.Browser) (gateway.Identit
 	if !ok {
 		return gateway.Identity{}, nil
 	}
-	return gateway.Identity{User: gateway.User{ID: int64(b.Session[0]), Username: strings.ToLower(first), FirstName: first, LastName: last}}, nil
+	return gateway.Identity{User: gateway.User{ID: int64(b.Session[0]), Username: strings.ToLower(first), FirstName: first, LastName: last}, Remote: true}, nil
 }
 
 // once is a store.
@@ -52,7 +52,10 @@ type once struct{ used map[[32]byte]bool }
 
 func (o *once) Replayed(_ context.Context, nonce [32]byte) (bool, error) {
 	was := o.used[nonce]
-	o.used = map[[32]byte]bool{nonce: true}
+	if o.used == nil {
+		o.used = map[[32]byte]bool{}
+	}
+	o.used[nonce] = true
 	return was, nil
 }
 
@@ -121,7 +124,7 @@ func TestThePageThatAsksWhoShallBeLoggedIn(t *testing.T) {
 	if policy := w.Header().Get("Content-Security-Policy"); !strings.Contains(policy, "; form-action 'self'; frame-ancestors 'none'") || !strings.HasPrefix(policy, "default-src 'none'; style-src 'sha256-") {
 		t.Errorf("policy %s", policy)
 	}
-	back := g.as(adas, "GET", landHere+"&remoteurl=1", "")
+	back := g.as(adas, "GET", strings.Replace(landHere, "abc", "back", 1)+"&remoteurl=1", "")
 	if policy := back.Header().Get("Content-Security-Policy"); !strings.Contains(policy, "; form-action 'self' https://sp.test; frame-ancestors") {
 		t.Errorf("back to the home: policy %s", policy)
 	}
@@ -151,7 +154,7 @@ func TestThePageThatAsksWhoShallBeLoggedIn(t *testing.T) {
 		t.Errorf("once more: %d %v", w.Code, w.Header())
 	}
 
-	page = g.as(adas, "GET", landHere, "").Body.String()
+	page = g.as(adas, "GET", strings.Replace(landHere, "abc", "again", 1), "").Body.String()
 	if w = g.as(adas, "POST", here, form("stay"), posted...); w.Code != 303 || w.Header().Get("Location") != "https://home.test/mod/x#p3" || len(w.Header()["Set-Cookie"]) != 0 {
 		t.Errorf("who stays: %d %v", w.Code, w.Header())
 	}
@@ -289,6 +292,37 @@ func TestWhoSwitchesIsNotTakenForWhoTheyWere(t *testing.T) {
 		})
 		if got := fmt.Sprint(who.forgot); w.Code != 303 || got != want {
 			t.Errorf("%s: %d, forgotten %s, want %s", answer, w.Code, got, want)
+		}
+	}
+}
+
+// TestATokenIsBroughtToMoodleOnce: a stock home takes it again.
+func TestATokenIsBroughtToMoodleOnce(t *testing.T) {
+	g := newGuarded(t)
+	const nobody = "nobodynobodynobodynobodyno"
+	g.moodle = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "https://home.test/mod/x#p3")
+		w.WriteHeader(303)
+	}
+	w := g.as(nobody, "GET", landHere, "")
+	if w.Code != 303 || g.seen == "" {
+		t.Fatalf("%d %v, and Moodle saw %q", w.Code, w.Header(), g.seen)
+	}
+	for _, test := range []struct{ name, session, target, page, location string }{
+		{"again", nobody, landHere, "This login is over", ""},
+		{"in capital letters", nobody, strings.Replace(landHere, "abc", "ABC", 1), "This login is over", ""},
+		{"by who is logged in by it", adas, landHere, "", "https://home.test/mod/x#p3"},
+		{"that is none", nobody, strings.Replace(landHere, "abc", "a%3Cb", 1), "", ""},
+		{"that is empty", nobody, strings.Replace(landHere, "abc", "", 1), "", ""},
+		{"that is long", nobody, strings.Replace(landHere, "abc", strings.Repeat("a", 81), 1), "", ""},
+	} {
+		g.seen = ""
+		w := g.as(test.session, "GET", test.target, "")
+		if g.seen != "" || w.Header().Get("Location") != test.location || (test.location == "") == (w.Code == 303) || !strings.Contains(w.Body.String(), test.page) || w.Header()["Set-Cookie"] != nil {
+			t.Errorf("a token %s: %d %v, and Moodle saw %q\n%s", test.name, w.Code, w.Header(), g.seen, w.Body)
+		}
+		if test.page != "" && !strings.Contains(w.Body.String(), `href="https://sp.test/auth/mnet/jump.php?hostwwwroot=https%3A%2F%2Fhome.test&amp;wantsurl=%2Fmod%2Fx%23p3"`) {
+			t.Errorf("a token %s: the page does not lead home:\n%s", test.name, w.Body)
 		}
 	}
 }
