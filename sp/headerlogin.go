@@ -241,12 +241,16 @@ func (l *Landings) turnAway(a Arrival, why refusal) Arrival {
 }
 
 // Visitors is the identity source of a site where learners of other homes have
-// accounts of its own, by headers: to other sites it does not vouch for them.
-type Visitors struct{ Source }
+// accounts of its own, which an Auth logs in: to other sites it does not vouch for
+// them.
+type Visitors struct {
+	Source
+	Auth string
+}
 
-// Identity marks who has come by headers as remote.
+// Identity marks the accounts of the Auth as remote.
 func (v Visitors) Identity(ctx context.Context, b moodle.Browser) (gateway.Identity, error) {
 	id, err := v.Source.Identity(ctx, b)
-	id.Remote = id.Remote || id.User.Auth == moodle.AuthHeader
+	id.Remote = id.Remote || id.User.Auth == v.Auth
 	return id, err
 }

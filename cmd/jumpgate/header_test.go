@@ -483,14 +483,21 @@ func TestWhoMayNotLand(t *testing.T) {
 	}
 }
 
-// TestLearnersOfOthersAreNotVouchedFor: a site that has taken a learner in by
-// headers does not send them on as its own.
+// TestLearnersOfOthersAreNotVouchedFor: a site that has taken a learner in itself
+// does not send them on as its own.
 func TestLearnersOfOthersAreNotVouchedFor(t *testing.T) {
-	h := newHeaderForum(t, headerSetting{grants: "publish: [sso_sp, sso_idp], subscribe: [sso_idp, sso_sp]"})
-	v := h.arrives(newVisitor(t), 0, "ada")
-	v.follow(h.forum + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(h.homes[1]) + "&wantsurl=/")
-	if !strings.Contains(v.page, "<dd>user-remote</dd>") {
-		t.Errorf("the jump leads to %s:\n%s", v.at, v.page)
+	for name, forum := range map[string]func(*testing.T, headerSetting) *headerForum{
+		"by headers": newHeaderForum,
+		"by OAuth 2": func(t *testing.T, s headerSetting) *headerForum { return newOAuth2Forum(t, s) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := forum(t, headerSetting{grants: "publish: [sso_sp, sso_idp], subscribe: [sso_idp, sso_sp]"})
+			v := h.arrives(newVisitor(t), 0, "ada")
+			v.follow(h.forum + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(h.homes[1]) + "&wantsurl=/")
+			if !strings.Contains(v.page, "<dd>user-remote</dd>") {
+				t.Errorf("the jump leads to %s:\n%s", v.at, v.page)
+			}
+		})
 	}
 }
 

@@ -122,8 +122,9 @@ func (g *instance) keepAlive(sites []*web.Site) {
 // vouched returns the identity source by which a site vouches for who leaves it:
 // not for those whom it has taken in itself.
 func vouched(s *config.Site, source idp.Source) idp.Source {
-	if source == nil || s.Landing.By != config.LandingHeader {
+	auth := map[string]string{config.LandingHeader: moodle.AuthHeader, config.LandingOAuth2: moodle.AuthOAuth2}[s.Landing.By]
+	if source == nil || auth == "" {
 		return source
 	}
-	return sp.Visitors{Source: source}
+	return sp.Visitors{Source: source, Auth: auth}
 }
