@@ -29,6 +29,10 @@ type OAuth2Door struct {
 	// Accounts returns the accounts that have a value in a field: see
 	// moodle.Web.AccountsBy.
 	Accounts func(ctx context.Context, field, value string) ([]moodle.Account, error)
+
+	// Claim reports whether no other subject lands with a mail address at the
+	// moment: store.Site.ClaimMail.
+	Claim func(ctx context.Context, mail, subject string) (bool, error)
 }
 
 // OAuth2Moodle is a Moodle that logs in by OAuth 2: moodle.Web.
@@ -67,12 +71,32 @@ func (d *OAuth2Door) logIn(ctx context.Context, b moodle.Browser, n Newcomer) (l
 			return login, nil, refusal{gateway.RuleAccountMail, err}
 		}
 	}
+	if err := d.claim(ctx, n, seen); err != nil {
+		return login, nil, err
+	}
 	code, err := d.Provider.issue(ctx, n)
 	if err != nil {
 		return login, nil, err
 	}
 	login, err = d.Moodle.OAuth2Login(ctx, b, d.IssuerID, code)
 	return login, seen, loginRefused(err)
+}
+
+// claim keeps others out who have the mail address as well, as long as no account
+// shows that it is the newcomer's. Of two who came at once, the plugin would link
+// the second to the account that it has just made for the first, and write into
+// that who the second is, each time they came.
+func (d *OAuth2Door) claim(ctx context.Context, n Newcomer, seen []moodle.Account) error {
+	for _, account := range seen {
+		if account.Auth == moodle.AuthOAuth2 {
+			return nil
+		}
+	}
+	claimed, err := d.Claim(ctx, n.Account.Email, n.subject())
+	if err == nil && !claimed {
+		err = refusal{gateway.RuleAccountMail, errors.New("another learner has come with the same mail address in the last two minutes")}
+	}
+	return err
 }
 
 // mayBeTaken says why the plugin must not be led to an account of a newcomer's mail
