@@ -20,7 +20,8 @@ import (
 // mail address, and links the two for good (source: complete_login in
 // auth/oauth2/classes/auth.php). So nobody gets that far whose mail address a local
 // account has which is not theirs: one that the plugin has made, under their name,
-// with their subject as its ID number, which nobody but an administrator can change.
+// with their subject as its ID number. Moodle lets users change their own, unless
+// the plugin's settings lock it (source: user/edit_form.php).
 type OAuth2Door struct {
 	Moodle   OAuth2Moodle
 	IssuerID int64 // Moodle's number of the OAuth 2 service that is us
@@ -117,7 +118,7 @@ func (d *OAuth2Door) isMarked(account moodle.Account, n Newcomer) error {
 	if account.IDNumber == n.subject() {
 		return nil
 	}
-	return fmt.Errorf("account %d has the name of the learner, but not the ID number %q: in Moodle's OAuth 2 service, map the field sub to idnumber; "+
+	return fmt.Errorf("account %d has the name of the learner, but not the ID number %q: in Moodle's OAuth 2 service, map the field sub to idnumber, and in the plugin's settings lock the ID number (Unlocked if empty); "+
 		"then, if the account is this learner's, write that into it", account.ID, n.subject())
 }
 
