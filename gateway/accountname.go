@@ -113,6 +113,23 @@ func (n AccountNames) Username(home Wwwroot, name string) (string, error) {
 	return b.String(), nil
 }
 
+// HomeOf returns the home among peers whose learner has this name here, and what
+// that calls them. It is nil for a name of no such learner, and of more than one:
+// if Collisions finds nothing, there is none of those.
+func (n AccountNames) HomeOf(peers *Allowlist, name string) (home *Peer, username string) {
+	for _, p := range peers.Peers() {
+		theirs, err := n.Username(p.Wwwroot, name)
+		switch {
+		case err != nil || !p.Subscribes(ServiceSSOIDP): // nobody lands from there
+		case home != nil:
+			return nil, ""
+		default:
+			home, username = p, theirs
+		}
+	}
+	return home, username
+}
+
 // Collisions returns the pairs among homes of which learners could get one name,
 // in their order: the name of either home ends in what stands for the other.
 // Homes must not be repeated.

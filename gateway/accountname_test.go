@@ -131,6 +131,54 @@ func TestAccountNamesCollide(t *testing.T) {
 	}
 }
 
+func TestTheNameOfALearnerSaysTheirHome(t *testing.T) {
+	grants := func(name string, home bool) *gateway.Peer {
+		p := &gateway.Peer{Wwwroot: wwwroot(t, name)}
+		if home {
+			p.Publish, p.Subscribe = []string{gateway.ServiceSSOSP}, []string{gateway.ServiceSSOIDP}
+		}
+		return p
+	}
+	several := []*gateway.Peer{
+		grants("https://forum.test", false), grants("https://a.test/forum", false), grants("https://a.test/moodle", true), grants("https://b.test:8443", true),
+	}
+	tests := []struct {
+		name, template string
+		peers          []*gateway.Peer
+		account        string
+		home, username string
+	}{
+		{"of one home among several", gateway.DefaultNames, several, "ada@a.test", "https://a.test/moodle", "ada"},
+		{"with a port and a letter that names do not have", gateway.DefaultNames, several, "m_-fc-ller@b.test_-3a-8443", "https://b.test:8443", "müller"},
+		{"not of a peer that is no home", gateway.DefaultNames, several, "ada@forum.test", "", ""},
+		{"not of who has only the host of one", gateway.DefaultNames, several, "@a.test", "", ""},
+		{"not in capitals, which no name has", gateway.DefaultNames, several, "Ada@a.test", "", ""},
+		{"not written otherwise than it is made", gateway.DefaultNames, several, "_-61-da@a.test", "", ""},
+		{"of the only home, if that is not in it", gateway.PlainNames, several[1:3], "ada", "https://a.test/moodle", "ada"},
+		{"and of neither of two", gateway.PlainNames, several, "ada", "", ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			names, err := gateway.ParseAccountNames(test.template)
+			if err != nil {
+				t.Fatal(err)
+			}
+			peers, err := gateway.NewAllowlist(test.peers...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			home, username := names.HomeOf(peers, test.account)
+			got := ""
+			if home != nil {
+				got = home.Wwwroot.String()
+			}
+			if got != test.home || username != test.username {
+				t.Errorf("%q is %q of %q", test.account, username, got)
+			}
+		})
+	}
+}
+
 // number is how a character is written that names do not have.
 var number = regexp.MustCompile(`_-([0-9a-f]+)-`)
 

@@ -46,7 +46,7 @@ var meanings = []RuleMeaning{
 	{RulePeerExpired, AboutRequest, false, "the last day of the peer (expires) is over"},
 	{RulePeerGrant, AboutRequest, false, "the peer is not granted sign-on: it needs publish sso_idp and subscribe sso_sp"},
 	{RuleNotNavigation, AboutRequest, false, "a picture, frame, script or prefetch asks, not a learner"},
-	{RuleNoCookie, AboutRequest, false, "the learner chose a home in a browser that keeps no cookies, and could not be logged in"},
+	{RuleNoCookie, AboutRequest, false, "the browser keeps no cookies, and its learner could not be logged in"},
 	{RuleUnsigned, AboutRequest, false, "the link has no signature, and unsigned_jumps or require_signed asks for one"},
 	{RuleSignatureMalformed, AboutRequest, false, "the signature of the link is not the kind of token that signs a link"},
 	{RuleSignatureKey, AboutRequest, false, "the link is signed with a key that the peer does not have"},

@@ -144,9 +144,10 @@ func (p *Peer) Exports(field string) bool {
 	return p.Export == nil || slices.Contains(p.Export, field)
 }
 
-// ImportFields are the fields of ProfileFields that the plugin by which learners
-// are logged in at a Moodle without MNet can take up, and that fit into a header.
-var ImportFields = []string{"city", "country", "lang"}
+// ImportFields are the fields of ProfileFields that a Moodle without MNet can take
+// up: those for which the plugin by which learners are logged in has a header, and
+// the picture, for which its web services have a function.
+var ImportFields = []string{"city", "country", "lang", "picture"}
 
 // Imports reports whether a field of ImportFields is taken from the peer.
 func (p *Peer) Imports(field string) bool {

@@ -29,6 +29,11 @@ type forgetter interface {
 	Forget(ctx context.Context, session string) error
 }
 
+// HomeOf knows where remote learners are at home whose accounts the site has made
+// itself, and what they are called there: nil if that is no peer. It reports
+// whether the account is such a one; of others, Moodle knows.
+type HomeOf func(u gateway.User) (home *gateway.Peer, username string, ours bool)
+
 // Options says what a Provider works with.
 type Options struct {
 	Site           gateway.Wwwroot
@@ -39,6 +44,7 @@ type Options struct {
 	Source         Source         // nil with OpenID
 	OpenID         *OpenID        // vouches for the learners instead of Moodle; nil for none
 	Store          *store.Site
+	HomeOf         HomeOf                           // of remote learners; nil if Moodle knows it of all
 	Browsers       *store.Sessions                  // our own sessions, which hold pending jumps
 	Cookie         string                           // name of Moodle's session cookie
 	SessionTimeout time.Duration                    // told to peers; and the life of a session there
@@ -120,6 +126,9 @@ type Answer struct {
 
 	// After says of a jump that a limit refuses when it may be tried again.
 	After time.Duration
+
+	// Again is the link by which to try a refused jump again; empty for none.
+	Again string
 
 	// Foreign says that the link names its site by an address that is nobody's.
 	Foreign bool

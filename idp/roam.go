@@ -32,18 +32,18 @@ func (p *Provider) admit(r *http.Request, a Answer, session string, who gateway.
 }
 
 // homeward sends a learner whose account lives at a peer to that peer, which
-// can vouch for them; we never do. The home is known by its id in Moodle's
-// mnet_host, as links have it (hostid). What the learner wants at the home
+// can vouch for them; we never do. What the learner wants at the home
 // itself needs no jump. A Mahara's jump wants numbers that only it knows
 // (protocol page, section 7), so its learners find the way themselves.
 func (p *Provider) homeward(a Answer, user gateway.User) Answer {
-	if a.Home = p.Peers.FindID(int(user.MnetHostID)); a.Home != nil && a.Home.Standing(p.Now()) != gateway.RuleOK {
+	var username string
+	if a.Home, username = p.homeOf(user); a.Home != nil && a.Home.Standing(p.Now()) != gateway.RuleOK {
 		a.Home = nil // no page of ours leads there either
 	}
 	switch {
 	case a.Home == nil:
 		return a.refuse(gateway.RuleUserRemote)
-	case !a.Home.Access.Allows(user.Username):
+	case !a.Home.Access.Allows(username):
 		return a.refuse(gateway.RuleUserAccess)
 	case a.Home == a.Peer:
 		a.Location = a.Target.URL()
@@ -54,6 +54,17 @@ func (p *Provider) homeward(a Answer, user gateway.User) Answer {
 	}
 	a.Outcome = OutcomeHome
 	return a
+}
+
+// homeOf returns the home of a remote learner, if it is a peer, and what they are
+// called there. Moodle knows it by its id in mnet_host, as links have it (hostid).
+func (p *Provider) homeOf(user gateway.User) (*gateway.Peer, string) {
+	if p.HomeOf != nil {
+		if home, username, ours := p.HomeOf(user); ours {
+			return home, username
+		}
+	}
+	return p.Peers.FindID(int(user.MnetHostID)), user.Username
 }
 
 // Forward answers a request for the jump address under an alias of the site.

@@ -163,6 +163,56 @@ func TestAHubSendsRemoteLearnersHome(t *testing.T) {
 	}
 }
 
+// TestAHubSendsHomeWhomItTookIn is about accounts that the hub has made itself,
+// which for its Moodle are its own.
+func TestAHubSendsHomeWhomItTookIn(t *testing.T) {
+	const sent = "https://bobs.test/auth/mnet/jump.php?hostwwwroot=https%3A%2F%2Fsp.test&wantsurl=%2Fx&hub=1"
+	took := remote(3) // which is no id of a home here
+	took.User.Auth, took.User.Username = "made", "bob@bobs.test"
+	for name, test := range map[string]struct {
+		who      somebody
+		home     func(*gateway.Peer)
+		unknown  bool // the account is nobody's at any peer
+		query    string
+		rule     gateway.Rule
+		location string
+	}{
+		"to the jump of the home":                     {who: took, query: "hostwwwroot=https://sp.test", rule: "path", location: sent},
+		"straight to a page of the home itself":       {who: took, query: "hostwwwroot=https://bobs.test", rule: "path", location: "https://bobs.test/x"},
+		"as the list of that home calls them":         {who: took, home: func(p *gateway.Peer) { p.Access.Deny = userList(t, "bob") }, query: "hostwwwroot=https://sp.test", rule: "user-access"},
+		"and not as the site does":                    {who: took, home: func(p *gateway.Peer) { p.Access.Deny = userList(t, "bob@bobs.test") }, query: "hostwwwroot=https://sp.test", rule: "path", location: sent},
+		"unless the home is switched off":             {who: took, home: func(p *gateway.Peer) { p.Off = true }, query: "hostwwwroot=https://sp.test", rule: "user-remote"},
+		"unless the home's last day is over":          {who: took, home: func(p *gateway.Peer) { p.Expires = time.Now() }, query: "hostwwwroot=https://sp.test", rule: "user-remote"},
+		"unless the home is no peer, whatever its id": {who: took, unknown: true, query: "hostwwwroot=https://sp.test", rule: "user-remote"},
+		"unless a hub has sent them here":             {who: took, query: "hostwwwroot=https://sp.test&hub=1", rule: "user-remote"},
+		"and whom Moodle knows as before":             {who: remote(7), query: "hostwwwroot=https://sp.test", rule: "path", location: sent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bobs := moodlePeer(t, "https://bobs.test", 7, test.home)
+			h := newHome(t, store.Limits{}).with(func(o *idp.Options) {
+				o.Source, o.Peers = test.who, list(t, moodlePeer(t, "https://sp.test", 3, nil), bobs)
+				o.HomeOf = func(u gateway.User) (*gateway.Peer, string, bool) {
+					switch {
+					case u.Auth != "made":
+						return nil, "", false
+					case test.unknown:
+						return nil, "", true
+					}
+					return bobs, strings.TrimSuffix(u.Username, "@bobs.test"), true
+				}
+			})
+			r := browser{"MoodleSession": adas}.request("GET", "https://home.test/moodle/auth/mnet/jump.php?"+test.query+"&wantsurl=/x")
+			a := h.Jump(httptest.NewRecorder(), r)
+			if a.Rule != test.rule || a.Location != test.location || a.Refused != (test.location == "") || a.Landing {
+				t.Errorf("%+v", a)
+			}
+			if h.trips.n.Load() != 0 {
+				t.Errorf("%d round trips", h.trips.n.Load())
+			}
+		})
+	}
+}
+
 func TestAHubSendsWhoLogsInFromElsewhereHome(t *testing.T) {
 	h := newHome(t, store.Limits{}).with(func(o *idp.Options) {
 		o.Source = remote(7)

@@ -1,10 +1,12 @@
 package sp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,8 +21,10 @@ type AppSessions struct {
 	Peers      *gateway.Allowlist // the homes
 	Store      *store.Site
 	Assertions *Assertions
+	Visits     *Visits       // the same sessions, as homes see them
 	Idle, Life time.Duration // a session ends after Life, or Idle without a request
 	Now        func() time.Time
+	Looks      time.Duration // how often Lasting looks again; 0 for half a minute
 
 	mu     sync.Mutex
 	lately map[string]signed // by cookie
@@ -59,6 +63,7 @@ func (a *AppSessions) Assertion(r *http.Request) (string, error) {
 		if err != nil || !lasts || !a.holds(known.session, now) {
 			return "", err
 		}
+		a.Visits.note(cookie)
 		return known.assertion, nil
 	}
 	session, ok, err := a.Store.AppSession(r.Context(), cookie, a.Idle)
@@ -69,8 +74,33 @@ func (a *AppSessions) Assertion(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	a.Visits.note(cookie)
 	a.remember(cookie, signed{session, assertion, now.Add(assertionUsed)}, now)
 	return assertion, nil
+}
+
+// Lasting returns a request in place of one of a learner's that may last, such as a
+// websocket: it ends soon after their session. While nobody can tell, it goes on.
+// Whoever calls it calls stop in the end.
+func (a *AppSessions) Lasting(r *http.Request) (lasting *http.Request, stop func()) {
+	ctx, cancel := context.WithCancel(r.Context())
+	r = r.WithContext(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		ticker := time.NewTicker(cmp.Or(a.Looks, assertionUsed))
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				if assertion, err := a.Assertion(r); err == nil && assertion == "" {
+					cancel()
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return r, func() { cancel(); looking.Wait() }
 }
 
 // holds reports whether a session is as good as when it began.
@@ -95,14 +125,17 @@ func (a *AppSessions) remember(cookie string, s signed, now time.Time) {
 	if a.lately == nil || len(a.lately) >= maxSigned {
 		a.lately = map[string]signed{}
 	}
-	a.lately[cookie] = s
+	a.lately[strings.Clone(cookie)] = s // not all that the browser has sent
 }
 
 // begin begins a session in place of the one that a request is part of, and returns
-// the cookie that stands for it.
-func (a *AppSessions) begin(r *http.Request, session store.AppSession) (*http.Cookie, error) {
+// the cookie that stands for it. It is store.ErrLoggedOut if the learner was asked, and
+// has logged out at home meanwhile.
+func (a *AppSessions) begin(r *http.Request, session store.AppSession, asked bool) (*http.Cookie, error) {
 	former := a.cookieOf(r)
-	cookie, err := a.Store.BeginAppSession(r.Context(), session, a.Life, a.Idle, former)
+	cookie, err := a.Store.BeginAppSession(r.Context(), store.AppLanding{
+		Session: session, UserAgent: agentHash(r), Life: a.Life, Idle: a.Idle, Former: former, Awaited: asked,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -110,20 +143,40 @@ func (a *AppSessions) begin(r *http.Request, session store.AppSession) (*http.Co
 	return a.cookie(cookie), nil
 }
 
-// End ends the session that a request is part of, also if the browser has gone, and
-// returns it, zero for none, with the cookie that says so. Its home is not told.
-func (a *AppSessions) End(r *http.Request) (store.AppSession, *http.Cookie, error) {
+// Leave ends the session that a request is part of, also if the browser has gone, here
+// and then at home, and returns the cookie that says so. The Departure is zero if
+// there was no session.
+func (a *AppSessions) Leave(r *http.Request) (d Departure, gone *http.Cookie, err error) {
+	cookie := a.cookieOf(r)
+	a.forget(cookie)
+	visit, ok, err := a.end(r, cookie)
+	if err != nil {
+		return d, nil, fmt.Errorf("logout: %w", err)
+	}
+	if ok {
+		d = a.Visits.depart(r, visit)
+	}
+	gone = a.cookie("")
+	gone.MaxAge = -1
+	return d, gone, nil
+}
+
+// end ends a session here and returns the visit that it was, if there was one. What
+// Redis has lost of it is no reason to leave the rest.
+func (a *AppSessions) end(r *http.Request, cookie string) (store.Visit, bool, error) {
+	if cookie == "" {
+		return store.Visit{}, false, nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), logoutTime)
 	defer cancel()
-	former := a.cookieOf(r)
-	a.forget(former)
-	session, _, err := a.Store.AppSession(ctx, former, a.Idle)
-	if err := errors.Join(err, a.Store.EndAppSession(ctx, former)); err != nil {
-		return store.AppSession{}, nil, fmt.Errorf("logout: %w", err)
+	visit, ok, err := a.Store.VisitOf(ctx, cookie)
+	if !ok {
+		visit = store.Visit{Hash: store.HomeHash(cookie)}
 	}
-	gone := a.cookie("")
-	gone.MaxAge = -1
-	return session, gone, nil
+	if err == nil {
+		err = a.Store.EndVisit(ctx, visit)
+	}
+	return visit, ok, err
 }
 
 func (a *AppSessions) forget(cookie string) {
@@ -174,6 +227,9 @@ func (l *Landings) logInApp(r *http.Request, a Arrival, account gateway.User) Ar
 	case a.present.who.User.Username == account.Username:
 		a.Outcome = OutcomeSame
 	default:
+		if a.Err = l.App.Store.Await(r.Context(), a.Home.Wwwroot, a.learner, agentHash(r)); a.Err != nil {
+			return a
+		}
 		return l.askAccount(a, account, false)
 	}
 	return l.enterApp(r, a, account)
@@ -181,12 +237,14 @@ func (l *Landings) logInApp(r *http.Request, a Arrival, account gateway.User) Ar
 
 // enterApp begins a session.
 func (l *Landings) enterApp(r *http.Request, a Arrival, account gateway.User) Arrival {
-	username, err := l.Header.Names.Username(a.Home.Wwwroot, account.Username)
-	if err != nil { // the configuration has changed since the learner was asked
-		return l.turnAway(a, refusal{gateway.RuleAccountRefused, err})
+	if name, err := l.Header.Names.Of(a.Home.Wwwroot, a.learner); err != nil || name != account.Username { // since the learner was asked
+		return l.turnAway(a, refusal{gateway.RuleAccountRefused, errors.New("the configuration gives accounts other names by now")})
 	}
-	cookie, err := l.App.begin(r, store.AppSession{Home: a.Home.Wwwroot, Username: username, User: account})
-	if err != nil {
+	cookie, err := l.App.begin(r, store.AppSession{Home: a.Home.Wwwroot, Username: a.learner, User: account}, a.asked)
+	switch {
+	case errors.Is(err, store.ErrLoggedOut):
+		return l.turnAway(a, refusal{gateway.RuleTokenRefused, err})
+	case err != nil:
 		a.Outcome, a.Err = "", err
 		return a
 	}

@@ -8,10 +8,12 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -66,11 +68,34 @@ func newApplicationSite(t testing.TB, algorithm string, change ...func(*gateway.
 	v.redis.Client().AddHook(counting{&v.trips})
 	v.Landings.Now = now
 	v.Landings.Header.Door = nil
+	visits := &sp.Visits{
+		Site: v.Site, Peers: v.Peers, Store: v.redis.Site(v.Site), Now: now, Children: mnet.NewChildren(func(mnet.Logout) {}, nil),
+		Call: func(context.Context, *gateway.Peer, string, ...mnet.Value) (mnet.Value, error) { return "", nil },
+	}
+	t.Cleanup(visits.Children.Wait)
+	v.Landings.Header.Visits = visits
 	v.Landings.App = &sp.AppSessions{
-		Site: v.Site, Peers: v.Peers, Store: v.redis.Site(v.Site), Idle: time.Hour, Life: 2 * time.Hour, Now: now,
+		Site: v.Site, Peers: v.Peers, Store: v.redis.Site(v.Site), Visits: visits, Idle: time.Hour, Life: 2 * time.Hour, Now: now,
 		Assertions: &sp.Assertions{Site: v.Site, Algorithm: algorithm, Keys: func() []*mnet.Key { return v.keys }, Now: now},
 	}
 	return v
+}
+
+// another returns the sessions as another gateway sees them.
+func (v *applicationSite) another() *sp.AppSessions {
+	return &sp.AppSessions{
+		Site: v.Site, Peers: v.App.Peers, Store: v.App.Store, Visits: v.App.Visits, Assertions: v.App.Assertions, Idle: v.App.Idle, Life: v.App.Life, Now: v.App.Now,
+	}
+}
+
+// homeSays calls a method as a home does.
+func (v *applicationSite) homeSays(home, method string, params ...mnet.Value) (mnet.Value, error) {
+	for _, m := range v.App.Visits.Methods() {
+		if m.Name == "auth/mnet/auth.php/"+method {
+			return m.Call(context.Background(), &mnet.Call{Peer: v.Peers.Exact(home), Params: params})
+		}
+	}
+	return nil, errors.New("no such method")
 }
 
 func (v *applicationSite) advance(d time.Duration) { v.clock.Add(int64(d)) }
@@ -91,6 +116,7 @@ func (c counting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 func (v *applicationSite) land(t testing.TB, token string, cookies ...*http.Cookie) sp.Arrival {
 	t.Helper()
 	r := visit("GET", strings.Replace(landing, "token=abc", "token="+token, 1), "")
+	r.Header.Set("User-Agent", firefox)
 	for _, c := range cookies {
 		r.AddCookie(c)
 	}
@@ -159,13 +185,36 @@ func TestASessionAtAnApplicationIsOver(t *testing.T) {
 		"by a logout": func(v *applicationSite, c *http.Cookie) {
 			r := httptest.NewRequest("POST", "https://forum.test/jumpgate/logout", nil)
 			r.AddCookie(c)
-			ended, gone, err := v.App.End(r)
-			if err != nil || gone.MaxAge >= 0 || gone.Name != c.Name || gone.Value != "" || ended.User.Username != "ada@home.test" || ended.Username != "ada" {
-				t.Errorf("%+v %v %v", ended, gone, err)
+			d, gone, err := v.App.Leave(r)
+			if err != nil || gone.MaxAge >= 0 || gone.Name != c.Name || gone.Value != "" || d.Visit.Account != "ada@home.test" || d.Visit.Username != "ada" || d.Location != "https://home.test/" {
+				t.Errorf("%+v %v %v", d, gone, err)
 			}
 		},
 		"by a logout at another gateway": func(v *applicationSite, c *http.Cookie) {
-			if err := v.App.Store.EndAppSession(t.Context(), c.Value); err != nil {
+			r := httptest.NewRequest("POST", "https://forum.test/jumpgate/logout", nil)
+			r.AddCookie(c)
+			if _, _, err := v.another().Leave(r); err != nil {
+				t.Error(err)
+			}
+		},
+		"by a logout of which Redis has lost a part": func(v *applicationSite, c *http.Cookie) {
+			keys, err := v.redis.Client().Keys(t.Context(), "*:visit*").Result()
+			if err == nil {
+				err = v.redis.Client().Del(t.Context(), keys...).Err()
+			}
+			r := httptest.NewRequest("POST", "https://forum.test/jumpgate/logout", nil)
+			r.AddCookie(c)
+			if d, _, left := v.App.Leave(r); err != nil || left != nil || d.Location != "" {
+				t.Error(d, err, left)
+			}
+		},
+		"by a logout at home": func(v *applicationSite, _ *http.Cookie) {
+			if answer, err := v.homeSays("https://home.test", "kill_child", "ada", agentOf(firefox)); answer != true || err != nil {
+				t.Errorf("answered %v, %v", answer, err)
+			}
+		},
+		"by an administrator": func(v *applicationSite, _ *http.Cookie) {
+			if err := v.App.Visits.EndVisits(t.Context(), wwwroot(t, "https://home.test"), "ada"); err != nil {
 				t.Error(err)
 			}
 		},
@@ -194,10 +243,7 @@ func TestASessionAtAnApplicationIsOver(t *testing.T) {
 				t.Error("it goes on for who was seen a moment ago")
 			}
 			v.App.Store = v.redis.Site(v.Site)
-			v.advance(-time.Minute)
-			fresh := &sp.AppSessions{Site: v.Site, Peers: v.App.Peers, Store: v.App.Store, Assertions: v.App.Assertions, Idle: v.App.Idle, Life: v.App.Life, Now: v.App.Now}
-			v.advance(time.Minute)
-			v.App = fresh
+			v.App = v.another()
 			if v.asserted(t, c) != "" {
 				t.Error("it goes on at another gateway")
 			}
@@ -215,7 +261,7 @@ func TestASessionAtAnApplicationNeedsRedis(t *testing.T) {
 	if assertion, err := v.App.Assertion(r); err == nil || assertion != "" || known == "" {
 		t.Errorf("%q, %v", assertion, err)
 	}
-	if _, gone, err := v.App.End(r); err == nil || gone != nil {
+	if _, gone, err := v.App.Leave(r); err == nil || gone != nil {
 		t.Errorf("a logout: %v, %v", gone, err)
 	}
 	if a := v.land(t, "two"); a.Err == nil || a.Session != nil || a.Location != "" {
@@ -224,6 +270,34 @@ func TestASessionAtAnApplicationNeedsRedis(t *testing.T) {
 	if v.asserted(t) != "" {
 		t.Error("nobody is somebody")
 	}
+}
+
+// TestWhatIsRememberedOfABrowserIsSmall has browsers send far more than the cookie.
+func TestWhatIsRememberedOfABrowserIsSmall(t *testing.T) {
+	v := newApplicationSite(t, sp.AlgorithmEdDSA)
+	inUse := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	const browsers, size = 64, 200 << 10
+	var before uint64
+	for i := range browsers + 1 {
+		c := v.land(t, fmt.Sprint("token", i)).Session
+		r := httptest.NewRequest("GET", "https://forum.test/x", nil)
+		r.Header.Set("Cookie", c.Name+"="+c.Value+"; other="+strings.Repeat("x", size))
+		if assertion, err := v.App.Assertion(r); assertion == "" || err != nil {
+			t.Fatalf("%q, %v", assertion, err)
+		}
+		if i == 0 {
+			before = inUse()
+		}
+	}
+	if grown := int64(inUse()) - int64(before); grown > browsers*size/4 {
+		t.Errorf("%d browsers cost %d bytes", browsers, grown)
+	}
+	runtime.KeepAlive(v)
 }
 
 // parts reads a JWT without any library for them.

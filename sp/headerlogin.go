@@ -21,10 +21,13 @@ import (
 type HeaderLogins struct {
 	Names  gateway.AccountNames
 	Door   Door    // nil with Landings.App
-	Visits *Visits // knows the sessions that landings begin; nil with Landings.App
+	Visits *Visits // knows the sessions that landings begin; with Landings.App, its Visits do
 
 	// Call calls a method of a home: mnet.Caller.Call.
 	Call func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error)
+
+	// Pictures takes up pictures of learners; nil if none are taken.
+	Pictures *Pictures
 
 	// Spend charges an address for a landing, with a *store.RateError if there
 	// were too many.
@@ -117,6 +120,7 @@ func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
 	if here {
 		if a.Err = l.Header.Visits.begin(r, a, a.present); a.Err == nil {
 			a.Outcome, a.Location = OutcomeSame, a.Target.URL()
+			a.account, a.account.ID = account, a.present.who.User.ID
 		}
 		return a
 	}
@@ -203,6 +207,7 @@ func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arriv
 		return a
 	}
 	a.Location, a.Cookies = a.Target.URL(), login.Cookies
+	a.account, a.account.ID = account, now.who.User.ID
 	return a
 }
 
@@ -238,19 +243,4 @@ func (l *Landings) turnAway(a Arrival, why refusal) Arrival {
 		a.Again = gateway.JumpLink(a.Home.Wwwroot, a.Home.Application, l.Site, a.Target)
 	}
 	return a.refuse(why.rule)
-}
-
-// Visitors is the identity source of a site where learners of other homes have
-// accounts of its own, which an Auth logs in: to other sites it does not vouch for
-// them.
-type Visitors struct {
-	Source
-	Auth string
-}
-
-// Identity marks the accounts of the Auth as remote.
-func (v Visitors) Identity(ctx context.Context, b moodle.Browser) (gateway.Identity, error) {
-	id, err := v.Source.Identity(ctx, b)
-	id.Remote = id.Remote || id.User.Auth == v.Auth
-	return id, err
 }

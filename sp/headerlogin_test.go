@@ -409,16 +409,6 @@ func TestWhatIsNotAsItShouldBeIsNotTaken(t *testing.T) {
 	}
 }
 
-func TestVisitorsAreRemote(t *testing.T) {
-	f := newHeaderForum(t, &headerMoodle{})
-	for session, remote := range map[string]bool{adas: true, adasNext: false, anonymous: false} {
-		id, err := sp.Visitors{Source: f.Source, Auth: moodle.AuthHeader}.Identity(t.Context(), moodle.Browser{Session: session})
-		if err != nil || id.Remote != remote {
-			t.Errorf("%s: %+v, %v", session, id, err)
-		}
-	}
-}
-
 // FuzzWhatAHomeSays looks for an answer of a home that becomes an account which
 // is not its own, or a header that is none.
 func FuzzWhatAHomeSays(f *testing.F) {

@@ -13,6 +13,7 @@ import (
 	"jumpgate/gateway"
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/store"
 )
 
 const (
@@ -29,30 +30,52 @@ const (
 	renewTime     = 10 * time.Second // for Redis
 	reportTime    = 20 * time.Second // for one call of a home
 	reportsAtOnce = 8                // homes
+	endsAtOnce    = 8                // sessions
 	maxReported   = 500              // learners in one call
-	maxUsed       = 20_000           // sessions noted in renewEvery
+	maxUsed       = 20_000           // sessions noted at once
 )
 
-// used are the Moodle sessions that browsers have used lately.
+// used are the sessions that browsers have used lately: ids of Moodle's, or cookies
+// of ours.
 type used struct {
 	mu       sync.Mutex
 	sessions map[string]bool
+	full     chan struct{} // tells Run that there is no room; nil before it
 }
 
 // Use notes that a browser uses its session: Moodle has answered, and does not
 // replace it. It asks nobody: whose the session is, Run finds out. What a page
-// does by itself to see whether the session lives is no use.
+// does by itself to see whether the session lives is no use, as long as it is none
+// to Moodle (source: lib/ajax/service.php, core/ajax): a visit must not end before
+// its session. Of several values PHP takes the last, so that it must be.
 func (v *Visits) Use(r *http.Request, res *http.Response) {
 	session := moodle.RequestSession(r, v.Cookie)
-	if session == "" || strings.Contains(r.URL.RawQuery, "nosessionupdate") {
+	timer := r.URL.Path == v.Site.Path()+moodle.PageAJAX && strings.HasSuffix(r.URL.RawQuery, "&nosessionupdate=true")
+	if session == "" || timer {
 		return
 	}
 	if after, changed := moodle.SetsSession(res.Header, v.Cookie); changed && after != session {
 		return
 	}
+	v.note(session)
+}
+
+// note is Use for a session that is in use otherwise: its owner was asked for, or it
+// is one at an application.
+func (v *Visits) note(session string) {
+	if v == nil || session == "" {
+		return
+	}
 	v.used.mu.Lock()
 	defer v.used.mu.Unlock()
-	if v.used.sessions[session] || len(v.used.sessions) >= maxUsed {
+	if v.used.sessions[session] {
+		return
+	}
+	if len(v.used.sessions) >= maxUsed { // anybody can make up some
+		select {
+		case v.used.full <- struct{}{}:
+		default:
+		}
 		return
 	}
 	if v.used.sessions == nil {
@@ -77,7 +100,10 @@ func (u *used) take() []string {
 // the site, the sessions of busy learners at their homes, until ctx ends. While
 // Redis is down, which who watches it says, it does nothing.
 func (v *Visits) Run(ctx context.Context) {
-	name := rand.Text()
+	name, full := rand.Text(), make(chan struct{}, 1)
+	v.used.mu.Lock()
+	v.used.full = full
+	v.used.mu.Unlock()
 	ticker := time.NewTicker(renewEvery)
 	defer ticker.Stop()
 	for {
@@ -85,6 +111,8 @@ func (v *Visits) Run(ctx context.Context) {
 		case <-ticker.C:
 			_ = v.renew(ctx)
 			v.report(ctx, name)
+		case <-full:
+			_ = v.renew(ctx)
 		case <-ctx.Done():
 			_ = v.renew(context.WithoutCancel(ctx))
 			return
@@ -93,11 +121,33 @@ func (v *Visits) Run(ctx context.Context) {
 }
 
 // renew tells Redis which visits are in use. What it does not take is lost: there
-// is a next time before a visit ends.
+// is a next time before a visit ends. Those that were to end and have not, because
+// Moodle was away for longer than it is tried or a gateway was, it ends.
 func (v *Visits) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
-	return v.Store.RenewVisits(ctx, v.used.take(), v.Life)
+	off, err := v.Store.RenewVisits(ctx, v.used.take(), v.Life)
+	var all sync.WaitGroup
+	ends := make(chan struct{}, endsAtOnce)
+	for _, visit := range off {
+		ends <- struct{}{}
+		all.Go(func() {
+			defer func() { <-ends }()
+			v.endAgain(ctx, visit)
+		})
+	}
+	all.Wait()
+	return err
+}
+
+// endAgain tries once more to end a session here. That it was to end and did not
+// has been told.
+func (v *Visits) endAgain(ctx context.Context, visit store.Visit) {
+	l := mnet.Logout{Site: v.Site, At: v.Site, Username: visit.Account, Cause: mnet.CauseHome, Outcome: mnet.OutcomeEnded, Tries: 1}
+	end, err := v.ending(visit)
+	if err == nil && end(ctx) == nil {
+		v.Children.Observe(l)
+	}
 }
 
 // report tells all homes which of their learners were busy here since the last
@@ -164,7 +214,12 @@ func (v *Visits) keepaliveClient(ctx context.Context, call *mnet.Call) (mnet.Val
 	if err != nil {
 		return nil, err
 	}
-	learners := busy[call.Peer.Wwwroot]
+	var learners []string
+	for _, name := range call.Peer.Names() { // they may have come before it moved
+		learners = append(learners, busy[name]...)
+	}
+	slices.Sort(learners)
+	learners = slices.Compact(learners)
 	if len(learners) == 0 {
 		return true, nil
 	}

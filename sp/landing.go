@@ -91,6 +91,8 @@ type Arrival struct {
 	asked   bool   // the learner was, and says yes
 	mail    string // address of who has landed, if their home or Moodle has told it
 	session string // of who has landed at a Moodle with MNet, if nobody has asked whose it is
+
+	account gateway.User // of who is logged in by us, as their home tells it; zero for nobody
 }
 
 // present is who uses a browser at the moment.
@@ -177,6 +179,9 @@ func (l *Landings) present(r *http.Request) (present, error) {
 		return present{}, nil
 	}
 	who, err := l.Source.Identity(r.Context(), l.browser(r, session))
+	if l.Header != nil {
+		l.Header.Visits.note(session)
+	}
 	return present{session, who}, err
 }
 
@@ -196,11 +201,8 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 		return a
 	}
 	session, _ := moodle.SetsSession(res.Header, l.Cookie)
-	if a.present.session == "" {
+	if a.present.session == "" && (session == "" || res.StatusCode/100 != 3) {
 		a.Outcome = OutcomeFailed
-		if session != "" && res.StatusCode/100 == 3 {
-			a.Outcome, a.session = OutcomeLanded, session
-		}
 		return a
 	}
 	newcomer := present{session: session}
@@ -208,11 +210,16 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 		newcomer.who, a.Err = l.Source.Identity(r.Context(), l.browser(r, session))
 	}
 	a.Newcomer, a.mail = newcomer.who.User.Username, remoteMail(newcomer.who)
-	switch {
+	switch u := newcomer.who.User; {
+	case u.Suspended || u.Deleted: // which the plugin does not ask (source: auth/mnet/auth.php)
+		a.Cause = fmt.Errorf("moodle has logged in user %d %q, who is suspended or deleted", u.ID, u.Username)
+		return a.refuse(gateway.RuleAccountRefused)
 	case !a.Keeps() && a.Err != nil: // there is nobody to lose
 		a.Outcome, a.Err = OutcomeLanded, nil
 	case a.Err != nil:
 		a.Outcome = OutcomeUnsure
+	case a.present.session == "": // and nobody's either
+		a.Outcome = OutcomeLanded
 	case !newcomer.loggedIn():
 		// A source that does not know the one may not have known the other.
 		a.Outcome = OutcomeFailed

@@ -167,6 +167,21 @@ func TestWhatBecomesOfALanding(t *testing.T) {
 	}
 }
 
+// TestMoodleLogsInWhoIsSuspended: its plugin does not look.
+func TestMoodleLogsInWhoIsSuspended(t *testing.T) {
+	for _, before := range []string{"", anonymous, adas, bobs} {
+		f := newForum(t)
+		gone := account(8, "bob", "Bob", "Builder")
+		gone.User.Suspended = true
+		f.Source.(known)[adasNext] = gone
+		r := visit("GET", landing, before)
+		a := f.Judge(r, f.Arrive(r), answered(303, adasNext))
+		if !a.Refused || a.Rule != gateway.RuleAccountRefused || a.Outcome != "" || a.Question != nil || a.Err != nil || a.Cause == nil || strings.Contains(a.Cause.Error(), adasNext) {
+			t.Errorf("in session %q: %+v", before, a)
+		}
+	}
+}
+
 func TestALandingThatIsRefusedAsksNobody(t *testing.T) {
 	for _, test := range []struct {
 		name, target string

@@ -5,7 +5,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/net/publicsuffix"
 
 	"jumpgate/gateway"
-	"jumpgate/gateway/moodle"
 )
 
 // Learned knows at which home people are who have landed, by their mail
@@ -131,9 +129,9 @@ func (l *Learned) names(spelled string) []string {
 	return names[:min(len(names), maxNames)]
 }
 
-// Learning is what is learned of landings after their answers. A landing never
-// waits for it: what does not get its turn is learned the next time. Close ends
-// it.
+// Learning is what is learned of landings, or taken up, after their answers. A
+// landing never waits for it: what does not get its turn has it the next time.
+// Close ends it.
 type Learning struct {
 	ctx   context.Context
 	stop  context.CancelFunc
@@ -195,30 +193,16 @@ type Learns struct {
 }
 
 // Learn learns, in the background, of an arrival that has logged somebody in.
-// Whose the session is that Moodle has begun it asks if that is not known yet.
-func (l *Landings) Learn(r *http.Request, a Arrival) {
+func (l *Landings) Learn(a Arrival) {
 	landed := a.Outcome == OutcomeLanded || a.Outcome == OutcomeSame || a.Outcome == OutcomeSwitched
-	if l.Learns == nil || !landed || a.Refused || a.Err != nil || a.mail == "" && a.session == "" || !slices.Contains(l.Learns.Homes, a.Home) {
+	if l.Learns == nil || !landed || a.Refused || a.Err != nil || a.mail == "" || !slices.Contains(l.Learns.Homes, a.Home) {
 		return
 	}
-	browser := l.browser(r, a.session)
 	l.Learns.Learning.start(func(ctx context.Context) {
-		mail, err := a.mail, error(nil)
-		if mail == "" {
-			mail, err = l.mailOf(ctx, browser)
-		}
-		if err == nil {
-			err = l.Learns.Learn(ctx, a.Home, mail)
-		}
-		if err != nil {
+		if err := l.Learns.Learn(ctx, a.Home, a.mail); err != nil {
 			l.Learns.Failed(err)
 		}
 	})
-}
-
-func (l *Landings) mailOf(ctx context.Context, b moodle.Browser) (string, error) {
-	who, err := l.Source.Identity(ctx, b)
-	return remoteMail(who), err
 }
 
 // remoteMail returns the mail address of who has landed at a Moodle with MNet,

@@ -211,7 +211,7 @@ func TestALandingByHeadersTeachesWhoseAnAddressIs(t *testing.T) {
 		if test.name == "not recorded" {
 			a.Err = errors.New("no trail")
 		}
-		f.Learn(visit("GET", landing, test.session), a)
+		f.Learn(a)
 		if f.Learns == nil {
 			continue
 		}
@@ -251,7 +251,7 @@ func TestALandingAtAMoodleTeachesWhoseAnAddressIs(t *testing.T) {
 		}
 		f.Source.(known)[adas], f.Source.(known)[adasNext] = who, who
 		r := visit("GET", landing, test.before)
-		f.Learn(r, f.Judge(r, f.Arrive(r), answered(test.status, test.after)))
+		f.Learn(f.Judge(r, f.Arrive(r), answered(test.status, test.after)))
 		if got := store.has(t, f, "ada@home.test"); got != test.want {
 			t.Errorf("%s: learned %t, %v", test.name, got, store.homes)
 		}
@@ -269,7 +269,7 @@ func TestWhatWasAskedIsLearnedWithTheAnswer(t *testing.T) {
 	for _, said := range []string{"stay", "switch"} {
 		f.Once = marks{}
 		decided := f.Switch(httptest.NewRecorder(), answer(a.Question, bobs, said))
-		f.Learn(visit("GET", landing, bobs), decided)
+		f.Learn(decided)
 		if got := store.has(t, f, "ada@home.test"); got != (said == "switch") {
 			t.Errorf("%s: %t, %+v", said, got, decided)
 		}
@@ -283,7 +283,7 @@ func TestLearningHoldsUpNobody(t *testing.T) {
 	f.Learns.Store = block
 	a := f.lands(t, "")
 	for range 100 {
-		f.Learn(visit("GET", landing, ""), a)
+		f.Learn(a)
 	}
 	for range 16 {
 		<-block.begun
@@ -292,7 +292,7 @@ func TestLearningHoldsUpNobody(t *testing.T) {
 	if n := len(block.begun); n != 0 {
 		t.Errorf("%d too many at once", n)
 	}
-	f.Learn(visit("GET", landing, ""), a)
+	f.Learn(a)
 	if n := len(block.begun); n != 0 {
 		t.Errorf("%d after the end", n)
 	}

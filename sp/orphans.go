@@ -2,10 +2,14 @@ package sp
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+
+	"golang.org/x/text/collate"
+	"golang.org/x/text/language"
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/moodle"
@@ -48,11 +52,16 @@ const (
 	LinkTaken     ProblemKind = "link-taken"     // the issuer's name is linked to another account, or the link is not confirmed
 )
 
+// errLost is what becomes of a letter that the character set of mysql's connection
+// does not have: somebody else might have the name.
+var errLost = errors.New("the ? may be a letter that mysql has not written, for want of --default-character-set=utf8mb4")
+
 // Orphans judges the accounts of learners of other sites, and returns them
 // ordered by home and id. If issuerID is not 0 it also judges the linked logins
 // of that issuer; an account that is linked has no problem but SameMail.
 func Orphans(accounts *moodle.Accounts, peers *gateway.Allowlist, names gateway.AccountNames, issuerID int64) []Orphan {
-	j := judge{issuerID: issuerID, byName: map[string][]int64{}, byMail: map[string][]int64{}, localName: map[string][]int64{},
+	folded := folding()
+	j := judge{issuerID: issuerID, folded: folded, byName: map[string][]int64{}, byMail: map[string][]int64{}, localName: map[string][]int64{},
 		localMail: map[string][]int64{}, linksOf: map[int64][]moodle.LinkedLogin{}, linksTo: map[string][]moodle.LinkedLogin{}}
 	for _, l := range accounts.Local {
 		j.localName[folded(l.Username)] = append(j.localName[folded(l.Username)], l.ID)
@@ -82,7 +91,10 @@ func Orphans(accounts *moodle.Accounts, peers *gateway.Allowlist, names gateway.
 			homes[o.Home] = o.Peer != nil
 		}
 		var err error
-		if o.Name, err = names.Of(o.Home, r.Username); err != nil {
+		if o.Name, err = names.Of(o.Home, r.Username); err == nil && strings.Contains(r.Username, "?") {
+			o.Name, err = "", errLost
+		}
+		if err != nil {
 			o.Problems = append(o.Problems, Problem{NoName, err.Error()})
 		} else {
 			j.byName[o.Name] = append(j.byName[o.Name], r.ID)
@@ -103,6 +115,7 @@ func Orphans(accounts *moodle.Accounts, peers *gateway.Allowlist, names gateway.
 // judge knows which accounts have a name or mail address.
 type judge struct {
 	issuerID             int64
+	folded               func(string) string
 	byName, byMail       map[string][]int64 // of orphans
 	localName, localMail map[string][]int64
 	linksOf              map[int64][]moodle.LinkedLogin
@@ -111,8 +124,9 @@ type judge struct {
 }
 
 func (j *judge) judge(o *Orphan) {
-	taken := j.linksTo[o.Name]
-	if o.Name != "" && len(taken) == 1 && taken[0].UserID == o.ID && taken[0].Confirmed {
+	name := j.folded(o.Name)
+	taken := j.linksTo[name]
+	if o.Name != "" && len(taken) == 1 && taken[0].UserID == o.ID && taken[0].Username == o.Name && taken[0].Confirmed {
 		o.Linked, o.Problems = true, nil
 		j.mail(o)
 		return
@@ -128,14 +142,14 @@ func (j *judge) judge(o *Orphan) {
 	}
 	if o.Name != "" {
 		others(o, SameName, j.byName[o.Name])
-		others(o, NameTaken, j.localName[o.Name])
+		others(o, NameTaken, j.localName[name])
 		if len(taken) > 0 {
 			by := max(0, slices.IndexFunc(taken, func(l moodle.LinkedLogin) bool { return l.UserID != o.ID }))
 			o.Problems = append(o.Problems, Problem{LinkTaken, fmt.Sprintf("account %d", taken[by].UserID)})
 		}
 	}
 	j.mail(o)
-	if mail := folded(o.Email); mail != "" {
+	if mail := j.folded(o.Email); mail != "" {
 		others(o, SharedMail, j.byMail[mail])
 	}
 }
@@ -143,7 +157,7 @@ func (j *judge) judge(o *Orphan) {
 // mail looks for local accounts with the mail address of an orphan: an OAuth2Door
 // does not let in whose address is theirs, linked or not.
 func (j *judge) mail(o *Orphan) {
-	if mail := folded(o.Email); mail != "" {
+	if mail := j.folded(o.Email); mail != "" {
 		others(o, SameMail, j.localMail[mail])
 	}
 }
@@ -187,5 +201,16 @@ func collisions(names gateway.AccountNames, homes map[gateway.Wwwroot]bool) map[
 	return of
 }
 
-// folded makes equal what a database may take to be the same.
-func folded(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
+// folding returns a function that makes equal what a database may take to be the
+// same: MySQL's do not tell ü from u, ß from ss nor one emoji from another.
+func folding() func(string) string {
+	c, key := collate.New(language.Und, collate.Loose), collate.Buffer{}
+	return func(s string) string {
+		s = strings.TrimSpace(strings.Map(func(r rune) rune { return min(r, 0x10000) }, s))
+		if s == "" {
+			return ""
+		}
+		key.Reset()
+		return string(c.KeyFromString(&key, s))
+	}
+}

@@ -123,6 +123,9 @@ func (h *HeaderLogins) account(home *gateway.Peer, told mnet.Value) (gateway.Use
 	if country := strings.ToUpper(text("country")); home.Imports("country") && countryCode.MatchString(country) {
 		u.Country = country
 	}
+	if h.Pictures != nil && home.Imports("picture") {
+		u.Picture = pictureVersion(text)
+	}
 	if lang := strings.TrimSuffix(text("lang"), "_utf8"); home.Imports("lang") && langCode.MatchString(lang) {
 		u.Lang = lang // Moodle 1.x called its languages de_utf8
 	}

@@ -16,12 +16,13 @@ import (
 
 // Visits are the sessions here of learners of other homes, where it is we who log
 // them in: a Moodle without MNet tells no home when one ends, and no home can end
-// one there.
+// one there. An application that is no Moodle knows of no session at all: then
+// there are no Secrets and no Logout.
 type Visits struct {
 	Site    gateway.Wwwroot
 	Peers   *gateway.Allowlist // the homes
 	Cookie  string             // name of Moodle's session cookie
-	Life    time.Duration      // Moodle's sessiontimeout: of a session that nobody uses
+	Life    time.Duration      // Moodle's sessiontimeout: of a session that nobody uses; that of an AppSession is its own
 	Store   *store.Site
 	Secrets gateway.Secrets // keep Moodle session ids secret
 	Now     func() time.Time
@@ -97,41 +98,68 @@ func (v *Visits) Methods() []mnet.Method {
 }
 
 // killChild ends the sessions here of a browser that logs out at the calling
-// home, of that home's learner alone. One that a Moodle behind with MNet has
-// begun itself, before it was us who do, is left to it.
+// home, of that home's learner alone, under all of its names. One that a Moodle
+// behind with MNet has begun itself, before it was us who do, is left to it.
 func (v *Visits) killChild(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
-	visits, held, err := v.Store.CallOff(ctx, call.Peer.Wwwroot, call.Param(0), call.Param(1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(visits) == 0 && !held:
+	var visits []store.Visit
+	spared := false
+	for _, name := range call.Peer.Names() { // they may have begun before it moved
+		more, held, err := v.Store.CallOff(ctx, name, call.Param(0), call.Param(1))
+		if err != nil {
+			return nil, err
+		}
+		visits, spared = append(visits, more...), spared || held
+	}
+	if len(visits) == 0 && !spared {
 		return nil, &mnet.PassOn{Else: false}
 	}
+	v.endAll(ctx, visits, mnet.CauseHome)
+	return true, nil
+}
+
+// EndVisits ends the sessions here of a home's learner, in all browsers, as an
+// administrator wants it. The home is not told.
+func (v *Visits) EndVisits(ctx context.Context, home gateway.Wwwroot, username string) error {
+	visits, err := v.Store.Visits(ctx, home, username, "")
+	v.endAll(ctx, visits, mnet.CauseAdministrator)
+	return err
+}
+
+func (v *Visits) endAll(ctx context.Context, visits []store.Visit, cause string) {
 	ctx, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, visit := range visits {
-		all.Go(func() { v.end(ctx, visit, mnet.CauseHome) })
+		all.Go(func() { v.end(ctx, visit, cause) })
 	}
 	all.Wait()
-	return true, nil
 }
 
 // end ends a session here, as a click on "Log out" does.
 func (v *Visits) end(ctx context.Context, visit store.Visit, cause string) {
 	l := mnet.Logout{Site: v.Site, At: v.Site, Username: visit.Account, Cause: cause, Outcome: mnet.OutcomeFailed}
-	session, err := v.Secrets.Open(visit.Session, v.whose(visit.Home, visit.Username))
-	if err != nil { // no key of ours opens it
+	end, err := v.ending(visit)
+	if err != nil {
 		l.Err = err
 		v.Children.Observe(l)
 		return
 	}
-	v.Children.EndNow(ctx, l, func(ctx context.Context) error {
+	v.Children.EndNow(ctx, l, end)
+}
+
+// ending returns what ends a session here. It fails if no key of ours opens it. Where
+// the session is ours, the visit is all there is.
+func (v *Visits) ending(visit store.Visit) (func(context.Context) error, error) {
+	if visit.Session == "" {
+		return func(ctx context.Context) error { return v.Store.EndVisit(ctx, visit) }, nil
+	}
+	session, err := v.Secrets.Open(visit.Session, v.whose(visit.Home, visit.Username))
+	return func(ctx context.Context) error {
 		if err := v.Logout(ctx, moodle.Browser{Session: session}, visit.UserID); err != nil {
 			return err
 		}
 		return v.Store.EndVisit(ctx, visit)
-	})
+	}, err
 }
 
 // Leaves reports whether a request may be that of a learner who logs out.
@@ -141,7 +169,8 @@ func (v *Visits) Leaves(r *http.Request) bool {
 
 // Departure is a logout here of a learner of another home.
 type Departure struct {
-	Home     *gateway.Peer // nil if it was not such a logout
+	Visit    store.Visit   // that is over; zero if it was not such a logout
+	Home     *gateway.Peer // nil then too, and if it is one no more
 	Location string        // lead there
 }
 
@@ -166,6 +195,13 @@ func (v *Visits) Leave(r *http.Request, res *http.Response) (d Departure) {
 	if !ok {
 		return d
 	}
+	return v.depart(r, visit)
+}
+
+// depart has a learner logged out at home whose visit is over, and waits for that a
+// moment.
+func (v *Visits) depart(r *http.Request, visit store.Visit) Departure {
+	d := Departure{Visit: visit}
 	tried := v.tell(visit)
 	if d.Home = v.Peers.Caller(visit.Home.String(), v.Now()); d.Home == nil {
 		return d

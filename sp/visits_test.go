@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,12 @@ import (
 )
 
 var sharedRedis = sync.OnceValues(func() (*store.Redis, error) { return store.Open(store.Options{Addr: store.Embedded}) })
+
+// TestMain opens it outside of the bubbles of synctest.
+func TestMain(m *testing.M) {
+	sharedRedis()
+	os.Exit(m.Run())
+}
 
 // newVisits are those of https://forum.test, in a Redis of all tests.
 func newVisits(t testing.TB, peers *gateway.Allowlist) *sp.Visits {
@@ -200,6 +207,31 @@ func TestAHomeEndsVisitsOfItsOwnLearnersAlone(t *testing.T) {
 				t.Error("it is over")
 			}
 		})
+	}
+}
+
+func TestAHomeThatHasMovedEndsWhatBeganUnderItsOldName(t *testing.T) {
+	w := watch(t)
+	w.visit("https://home.test", "ada", firefox, adas)
+	w.visit("https://home.test", "bob", firefox, bobs)
+	var err error
+	w.Peers, err = gateway.NewAllowlist(&gateway.Peer{
+		Wwwroot: wwwroot(t, "https://new.test"), Aliases: []gateway.Wwwroot{wwwroot(t, "https://home.test")}, Application: gateway.Moodle, Subscribe: []string{"sso_idp"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.visit("https://new.test", "ada", firefox, adasNext)
+	if answer, err := w.asks("https://new.test", "keepalive_client"); answer != nil || err != nil {
+		t.Errorf("answered %v, %v", answer, err)
+	}
+	w.want("new.test keepalive_server[[ada bob]]")
+	if answer, err := w.asks("https://new.test", "kill_child", "ada", agentOf(firefox)); answer != true || err != nil {
+		t.Errorf("answered %v, %v", answer, err)
+	}
+	w.want("logout of "+adas+" 9", "logout of "+adasNext+" 9", "outcome: forum.test ada@home.test home ended", "outcome: forum.test ada@new.test home ended")
+	if w.isVisit(adas) || w.isVisit(adasNext) || !w.isVisit(bobs) {
+		t.Error("not what was to end is over")
 	}
 }
 
@@ -388,8 +420,8 @@ func TestWhoIsBackIsNotLoggedOutByALateCall(t *testing.T) {
 }
 
 // uses lets a browser ask for a page.
-func (w *watched) uses(session, query, after string) {
-	r := visit("GET", "https://forum.test/mod/x"+query, session)
+func (w *watched) uses(session, target, after string) {
+	r := visit("GET", "https://forum.test"+target, session)
 	res := &http.Response{StatusCode: 200, Header: http.Header{}}
 	if after != "" {
 		res.Header.Set("Set-Cookie", "MoodleSession="+after+"; path=/")
@@ -420,13 +452,13 @@ func TestVisitsInUseLiveOnAndAreReported(t *testing.T) {
 		w.answering(nil) // who has just landed was busy
 
 		for range 60 {
-			w.uses(adas, "", "")
-			w.uses(anonymous, "", "")
-			w.uses(halfAdas, "?sesskey=x&nosessionupdate=1", "")
-			w.uses(wornAdas, "", adasNext)
+			w.uses(adas, "/mod/x", "")
+			w.uses(anonymous, "/mod/x", "")
+			w.uses(halfAdas, "/lib/ajax/service.php?sesskey=x&nosessionupdate=true", "")
+			w.uses(wornAdas, "/mod/x", adasNext)
 			time.Sleep(time.Minute)
 		}
-		w.uses(guests, "", "") // too late: its visit is over
+		w.uses(guests, "/mod/x", "") // too late: its visit is over
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		want := map[string]int{"home.test keepalive_server[[ada]]": 6, "reported 1 at home.test false": 6}
@@ -452,7 +484,7 @@ func TestVisitsInUseLiveOnAndAreReported(t *testing.T) {
 		w.want("home.test keepalive_server[[ada]]", "reported 1 at home.test true", "other.test keepalive_server[[bob]]", "reported 1 at other.test true", "reported 1 at mute.test true")
 
 		time.Sleep(30 * time.Minute)
-		w.uses(bobs, "", "")
+		w.uses(bobs, "/mod/x", "")
 		stop()
 		running.Wait() // which notes what was in use
 		time.Sleep(40 * time.Minute)
@@ -460,6 +492,34 @@ func TestVisitsInUseLiveOnAndAreReported(t *testing.T) {
 			t.Error("what was in use at the end is forgotten")
 		}
 	})
+}
+
+func TestASessionThatWasNotEndedIsEndedWhenItIsUsed(t *testing.T) {
+	w := watch(t, 0)
+	w.visit("https://home.test", "ada", firefox, adas)
+	w.visit("https://home.test", "bob", firefox, bobs)
+	w.logout = errDown
+	use := func(want ...string) {
+		t.Helper()
+		w.uses(adas, "/my/", "")
+		w.uses(bobs, "/my/", "")
+		if _, err := w.asks("https://other.test", "keepalive_client"); err != nil { // which finds out who is busy
+			t.Error(err)
+		}
+		w.want(want...)
+	}
+	if answer, err := w.asks("https://home.test", "kill_child", "ada", agentOf(firefox)); answer != true || err != nil {
+		t.Errorf("answered %v, %v", answer, err)
+	}
+	call := "logout of " + adas + " 9"
+	w.want(call, call, "outcome: forum.test ada@home.test home failed")
+	use(call)
+	w.logout = nil
+	use(call, "outcome: forum.test ada@home.test home ended")
+	use()
+	if w.isVisit(adas) || !w.isVisit(bobs) {
+		t.Error("not what was to end is over")
+	}
 }
 
 func TestAHomeAsksWhoIsBusy(t *testing.T) {
@@ -486,12 +546,75 @@ func TestAHomeAsksWhoIsBusy(t *testing.T) {
 	}
 }
 
+func TestToAskWhoseASessionIsUsesItToo(t *testing.T) {
+	w := watch(t)
+	w.landing.Arrive(visit("GET", landing, adas))
+	if n := sp.UsedForTest(w.Visits); n != 1 {
+		t.Errorf("%d uses by a landing", n)
+	}
+	visitors := sp.Visitors{Source: w.landing.Source, Auth: moodle.AuthHeader, Visits: w.Visits}
+	if _, err := visitors.Identity(t.Context(), moodle.Browser{Session: adas}); err != nil {
+		t.Error(err)
+	}
+	if n := sp.UsedForTest(w.Visits); n != 1 {
+		t.Errorf("%d uses by a jump", n)
+	}
+}
+
+func TestMadeUpSessionsCrowdOutNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := watch(t)
+		w.Life = 90 * time.Second
+		w.visit("https://home.test", "ada", firefox, adas)
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { w.Run(ctx) })
+		synctest.Wait()
+		for range 3 {
+			time.Sleep(30 * time.Second)
+			for i := range 20_010 {
+				w.uses(fmt.Sprintf("%026d", i), "/theme/styles.php", "")
+			}
+			synctest.Wait()
+			w.uses(adas, "/my/", "")
+		}
+		time.Sleep(45 * time.Second)
+		if !w.isVisit(adas) {
+			t.Error("a visit in use is over")
+		}
+		stop()
+		running.Wait()
+	})
+}
+
 func TestUsesAreBounded(t *testing.T) {
 	w := watch(t)
 	for i := range 20_010 {
-		w.uses(fmt.Sprintf("%026d", i), "", "")
+		w.uses(fmt.Sprintf("%026d", i), "/mod/x", "")
 	}
 	if n := sp.UsedForTest(w.Visits); n != 20_000 {
 		t.Errorf("%d sessions are noted", n)
+	}
+}
+
+func TestNothingButATimerOfMoodlesPagesIsNoUse(t *testing.T) {
+	const timer = "/lib/ajax/service.php?sesskey=x&info=core_session_time_remaining"
+	for target, used := range map[string]int{
+		timer + "&nosessionupdate=true": 0,
+		timer:                           1,
+		timer + "&nosessionupdate=":     1,
+		timer + "&nosessionupdate=true&nosessionupdate=0":        1, // PHP takes the last
+		timer + "&nosessionupdate=true&%6eosessionupdate=":       1,
+		timer + "&nosessionupdate=true&+nosessionupdate%00x=":    1,
+		timer + "&xnosessionupdate=true":                         1,
+		"/my/?nosessionupdate=true":                              1,
+		"/my/?x=y&nosessionupdate=true":                          1, // it is one to Moodle, which would live on unseen
+		"/lib/ajax/service.php/x?sesskey=x&nosessionupdate=true": 1,
+	} {
+		w := watch(t)
+		w.uses(adas, target, "")
+		if n := sp.UsedForTest(w.Visits); n != used {
+			t.Errorf("%s: %d uses", target, n)
+		}
 	}
 }

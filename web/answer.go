@@ -15,7 +15,7 @@ import (
 )
 
 // answer turns what became of a jump into the response, one log line, one event
-// of the trail and the metrics. step says where it came from: "jump", "return",
+// of the trail and the metrics. step says where it came from: "jump", "login", "return",
 // "callback", "confirm" or "alias". It reports false if there is nothing to
 // answer: Moodle's own answer is to be passed on.
 //
@@ -38,10 +38,13 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, site *Site, ste
 		if a.Home != nil && a.Rule == gateway.RuleUserRemote {
 			p, home = remoteOf(a.Home), a.Home.Wwwroot
 		}
+		if a.Rule == gateway.RuleNoCookie {
+			p.Advice = adviceThere
+		}
 		if a.After > 0 {
 			w.Header().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(a.After.Seconds())), 10))
 		}
-		writeProblem(w, r, p, home.String(), refusal(a))
+		writeRetry(w, r, p, a.Again, home.String(), refusal(a))
 	case a.Confirm != nil:
 		writeConfirm(w, r, site.Wwwroot, a)
 	case a.Passed:

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,10 @@ func (h *Handler) asLearner(w http.ResponseWriter, r *http.Request, site *Site) 
 	switch {
 	case err != nil:
 		h.unasserted(w, r, site, err)
+	case assertion != "" && mayLast(r):
+		r, stop := site.Landings.App.Lasting(r)
+		defer stop()
+		site.Proxy.ServeAs(w, r, assertion, personal)
 	case assertion != "":
 		site.Proxy.ServeAs(w, r, assertion, personal)
 	case site.Bounces != nil && site.Bounces.Watches(r):
@@ -69,6 +74,12 @@ func (h *Handler) asLearner(w http.ResponseWriter, r *http.Request, site *Site) 
 	default:
 		site.Proxy.ServeHTTP(w, r)
 	}
+}
+
+// mayLast reports whether what a request asks for goes on for hours, as websockets and
+// event streams do.
+func mayLast(r *http.Request) bool {
+	return len(r.Header["Upgrade"]) > 0 || slices.ContainsFunc(r.Header["Accept"], func(v string) bool { return strings.Contains(v, "text/event-stream") })
 }
 
 // personal marks an answer as made for who has asked: the application does not see
@@ -184,34 +195,45 @@ func askLogout(site *Site) http.HandlerFunc {
 	}
 }
 
-// logout ends a session. The learner stays logged in at home.
+// logout ends a session, here and at home, and leads the learner there. If the home may
+// not be led to (any more), the front page will do.
 func (h *Handler) logout(site *Site) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		unread(w, r)
-		session, gone, err := site.Landings.App.End(r)
+		d, gone, err := site.Landings.App.Leave(r)
 		if err != nil {
 			h.unasserted(w, r, site, err)
 			return
 		}
-		if !session.Home.IsZero() {
-			home, user := session.Home.String(), session.User.Username
-			h.log.LogAttrs(r.Context(), slog.LevelInfo, "logout", slog.String("site", site.Wwwroot.String()), slog.String("request", RequestID(r)),
-				slog.String("home", home), slog.String("user", user), slog.String("cause", "logout"), slog.String("outcome", "ended"))
-			h.metrics.logouts.WithLabelValues(site.Wwwroot.String(), home, "logout", "ended").Inc()
-			site.Trail.Note(audit.Event{
-				Kind: audit.KindLogout, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(),
-				Peer: home, Step: "logout", User: user, Outcome: "ended", Latency: time.Since(start).Microseconds(),
-			})
+		if !d.Visit.Home.IsZero() {
+			h.left(r, site, d, start)
 		}
 		http.SetCookie(w, gone)
 		if site.Bounces != nil {
 			http.SetCookie(w, site.Bounces.LoggedOut())
 		}
+		if d.Location != "" && site.mayLead(d.Location, time.Now()) {
+			writeDeparture(w, r, d.Home.Label(), d.Location)
+			return
+		}
 		if err := h.redirect(w, r, site, http.StatusSeeOther, site.Wwwroot.String()+"/"); err != nil {
 			h.failed(r, site, "nobody is led to the front page", err)
 		}
 	}
+}
+
+// left tells of a session that a learner has ended here. What becomes of the one at
+// home ObserveLogouts tells.
+func (h *Handler) left(r *http.Request, site *Site, d sp.Departure, start time.Time) {
+	home, user := d.Visit.Home.String(), d.Visit.Account
+	h.log.LogAttrs(r.Context(), slog.LevelInfo, "logout", slog.String("site", site.Wwwroot.String()), slog.String("request", RequestID(r)),
+		slog.String("home", home), slog.String("user", user), slog.String("cause", "logout"), slog.String("outcome", "ended"))
+	h.metrics.logouts.WithLabelValues(site.Wwwroot.String(), home, "logout", "ended").Inc()
+	site.Trail.Note(audit.Event{
+		Kind: audit.KindLogout, Site: site.Wwwroot.String(), Request: RequestID(r), Client: h.trust.Client(r).String(),
+		Peer: home, Step: "logout", User: user, Outcome: "ended", Latency: time.Since(start).Microseconds(),
+	})
 }
 
 // noJumps answers at a site from which nobody jumps: it has no learners of its own.

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/netip"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
@@ -79,8 +82,18 @@ func newApplicationSite(t testing.TB, auto bool, trust ...netip.Prefix) *applica
 			return mnet.Struct{{Name: "username", Value: who}, {Name: "firstname", Value: who}, {Name: "lastname", Value: "L"}, {Name: "email", Value: "a@b"}}, nil
 		},
 	}
+	visits := &sp.Visits{
+		Site: v.site.Wwwroot, Peers: v.site.Peers, Store: v.redis.Site(v.site.Wwwroot), Now: time.Now,
+		Children: mnet.NewChildren(web.ObserveLogouts(slog.New(slog.NewTextHandler(v.log, nil)), v.metrics, nil), nil),
+		Call: func(_ context.Context, _ *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error) {
+			fmt.Fprintln(v.log, "the home is told", method, params[0])
+			return "Deleting session\n", nil
+		},
+	}
+	t.Cleanup(visits.Children.Wait)
+	v.site.Visits = visits
 	v.site.Landings.App = &sp.AppSessions{
-		Site: v.site.Wwwroot, Peers: v.site.Peers, Store: v.redis.Site(v.site.Wwwroot), Idle: time.Hour, Life: time.Hour, Now: time.Now,
+		Site: v.site.Wwwroot, Peers: v.site.Peers, Store: v.redis.Site(v.site.Wwwroot), Visits: visits, Idle: time.Hour, Life: time.Hour, Now: time.Now,
 		Assertions: &sp.Assertions{Site: v.site.Wwwroot, Algorithm: sp.AlgorithmEdDSA, Keys: func() []*mnet.Key { return []*mnet.Key{key} }, Now: time.Now},
 	}
 	v.Handler = web.NewHandler([]*web.Site{v.site}, trust, slog.New(slog.NewTextHandler(v.log, nil)), v.metrics)
@@ -144,6 +157,38 @@ func TestTheApplicationIsToldWhoMakesARequest(t *testing.T) {
 	}
 }
 
+// TestAnAssertionIsForTheApplicationAlone has an application that repeats what it is
+// told: what is kept of an answer, or read by a script, must be no assertion.
+func TestAnAssertionIsForTheApplicationAlone(t *testing.T) {
+	v := newApplicationSite(t, false)
+	c := v.land(t, "ada")
+	v.moodle = func(w http.ResponseWriter, r *http.Request) {
+		maps.Copy(w.Header(), r.Header)
+		w.WriteHeader(http.StatusEarlyHints)
+		io.WriteString(w, "the application's own words")
+	}
+	server := httptest.NewServer(v)
+	defer server.Close()
+	r, err := http.NewRequest("GET", server.URL+"/notes", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early := http.Header{}
+	r = r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		Got1xxResponse: func(_ int, h textproto.MIMEHeader) error { early = http.Header(h); return nil },
+	}))
+	r.Host = "home.test"
+	r.AddCookie(c)
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 || res.Header.Get("X-Forwarded-Host") == "" || res.Header.Get("Jumpgate-Assertion") != "" || early.Get("X-Forwarded-Host") == "" || early.Get("Jumpgate-Assertion") != "" {
+		t.Errorf("%d %v, after %v", res.StatusCode, res.Header, early)
+	}
+}
+
 // TestNoClientAssertsAnything sends everything that could reach an application
 // under the name of the assertion, in raw bytes.
 func TestNoClientAssertsAnything(t *testing.T) {
@@ -194,6 +239,8 @@ func TestNoClientAssertsAnything(t *testing.T) {
 		"after a bare feed":   "X-Other: y\nJumpgate-Assertion: forged\r\n",
 		"after a null":        "X-Other: y\x00\r\nJumpgate-Assertion: forged\r\n",
 		"with a prefix":       "X-Jumpgate-Assertion: forged\r\n",
+		"to a websocket":      "Connection: Upgrade\r\nUpgrade: websocket\r\nJumpgate-Assertion: forged\r\n",
+		"listed, to one":      "Connection: Upgrade, Jumpgate-Assertion\r\nUpgrade: websocket\r\nJumpgate_Assertion: forged\r\n",
 	}
 	for name, text := range lines {
 		for who, cookie := range map[string]string{"": "", "ada@sp.test": "Cookie: " + c.Name + "=" + c.Value + "\r\n"} {
@@ -250,6 +297,16 @@ func TestAWebServerAsksWhoMakesARequest(t *testing.T) {
 		t.Errorf("ada: %d %v\n%s", w.Code, w.Header(), w.Body)
 	}
 	wantGuarded(t, "an assertion", w)
+	for who, cookie := range map[string]*http.Cookie{"": {Name: "x", Value: "y"}, "ada@sp.test": c} {
+		r := httptest.NewRequest("GET", "https://home.test/jumpgate/auth", nil)
+		r.Header["Jumpgate-Assertion"], r.Header["jumpgate_assertion"] = []string{"forged"}, []string{"forged"}
+		r.AddCookie(cookie)
+		answer := httptest.NewRecorder()
+		v.ServeHTTP(answer, r)
+		if all := answer.Header()["Jumpgate-Assertion"]; strings.Contains(fmt.Sprint(answer.Header()), "forged") || subject(t, strings.Join(all, "")) != who {
+			t.Errorf("who says that they are somebody: %v", answer.Header())
+		}
+	}
 	if len(v.got) != 0 {
 		t.Error("the application was asked")
 	}
@@ -375,8 +432,16 @@ func TestALogoutFromAnApplication(t *testing.T) {
 		t.Errorf("%d\n%s", w.Code, w.Body)
 	}
 	w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}, c)
-	if w.Code != 303 || w.Header().Get("Location") != "https://home.test/" || !slices.Equal(names(w.Result().Cookies()), []string{"session", "bounce"}) || w.Result().Cookies()[0].MaxAge >= 0 {
-		t.Fatalf("%d %v", w.Code, w.Header())
+	if w.Code != 200 || w.Header().Get("Refresh") != "0; url=https://sp.test/" || !strings.Contains(w.Body.String(), "On your way to The home") ||
+		!slices.Equal(names(w.Result().Cookies()), []string{"session", "bounce"}) || w.Result().Cookies()[0].MaxAge >= 0 {
+		t.Fatalf("%d %v\n%s", w.Code, w.Header(), w.Body)
+	}
+	wantGuarded(t, "the way home", w)
+	v.site.Visits.Children.Wait()
+	for _, want := range []string{"the home is told auth/mnet/auth.php/kill_children ada\n", "at=https://sp.test user=ada cause=here outcome=ended"} {
+		if strings.Count(v.log.String(), want) != 1 {
+			t.Errorf("the log lacks %q:\n%s", want, v.log)
+		}
 	}
 	// Who has just logged out is not sent home to be logged in again.
 	again := v.ask("https://home.test/notes", append(w.Result().Cookies()[1:], c, v.remembered(t, "https://sp.test"))...)
@@ -388,11 +453,85 @@ func TestALogoutFromAnApplication(t *testing.T) {
 	if e := events[len(events)-1]; e.Kind != audit.KindLogout || e.User != "ada@sp.test" || e.Peer != "https://sp.test" || e.Outcome != "ended" || e.Step != "logout" {
 		t.Errorf("%+v", e)
 	}
-	if w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}); w.Code != 303 {
-		t.Errorf("nobody: %d", w.Code)
+	for who, cookies := range map[string][]*http.Cookie{"nobody": nil, "whose session is over": {c}} {
+		if w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}, cookies...); w.Code != 303 || w.Header().Get("Location") != "https://home.test/" {
+			t.Errorf("%s: %d %v", who, w.Code, w.Header())
+		}
 	}
 	if want := `jumpgate_logouts_total{cause="logout",outcome="ended",peer="https://sp.test",site="https://home.test"} 1`; !strings.Contains(v.scrape(), want) {
 		t.Error("the metrics lack", want)
+	}
+}
+
+// TestWhatLastsEndsWithTheSession has learners log out elsewhere while their browser
+// listens to the application.
+func TestWhatLastsEndsWithTheSession(t *testing.T) {
+	for name, lines := range map[string]string{
+		"a websocket":              "Connection: Upgrade\r\nUpgrade: websocket\r\n",
+		"a stream":                 "Accept: text/event-stream\r\n",
+		"a stream that was posted": "Accept: text/event-stream\r\nContent-Length: 1\r\n\r\nx",
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newApplicationSite(t, false)
+			v.site.Landings.App.Looks = 10 * time.Millisecond
+			over := make(chan struct{})
+			v.moodle = func(w http.ResponseWriter, r *http.Request) {
+				defer close(over)
+				if r.Header.Get("Upgrade") != "" {
+					conn, both, err := http.NewResponseController(w).Hijack()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					defer conn.Close()
+					both.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhello")
+					both.Flush()
+					io.Copy(io.Discard, conn)
+					return
+				}
+				w.Header().Set("Content-Type", "text/event-stream")
+				io.WriteString(w, "hello")
+				http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}
+			server := httptest.NewServer(v)
+			defer server.Close()
+			c := v.land(t, "ada")
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "POST /events HTTP/1.1\r\nHost: home.test\r\nCookie: %s=%s\r\n%s\r\n", c.Name, c.Value, lines)
+			answer := bufio.NewReader(conn)
+			for said := ""; !strings.Contains(said, "hello"); {
+				b, err := answer.ReadByte()
+				if err != nil {
+					t.Fatal(said, err)
+				}
+				said += string(b)
+			}
+			if w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}, c); w.Code != 200 {
+				t.Fatal(w.Code)
+			}
+			select {
+			case <-over:
+			case <-time.After(10 * time.Second):
+				t.Error("it goes on")
+			}
+		})
+	}
+}
+
+// TestNobodyWhoLogsOutOfAnApplicationIsLedAstray has the home be one no more, just now.
+func TestNobodyWhoLogsOutOfAnApplicationIsLedAstray(t *testing.T) {
+	v := newApplicationSite(t, false)
+	c := v.land(t, "ada")
+	v.site.Visits.Now = func() time.Time { return time.Now().Add(-time.Hour) }
+	v.site.Peers.Peers()[0].Expires = time.Now().Add(-time.Minute)
+	w := v.send("POST", "https://home.test/jumpgate/logout", url.Values{}, c)
+	if w.Code != 303 || w.Header().Get("Location") != "https://home.test/" || w.Header().Get("Refresh") != "" || !slices.Contains(names(w.Result().Cookies()), "session") {
+		t.Errorf("%d %v", w.Code, w.Header())
 	}
 }
 

@@ -85,7 +85,11 @@ func (h *Handler) bounced(w http.ResponseWriter, r *http.Request, site *Site, st
 	case a.Refused:
 		writeProblem(w, r, problemOf(a.Rule), home, []detail{{"rule", string(a.Rule)}})
 	case a.Location != "" && step == "choose":
-		writeDeparture(w, r, site, a)
+		to := site.Wwwroot.Host() + site.Wwwroot.Path()
+		if a.Home != nil {
+			to = a.Home.Label()
+		}
+		writeDeparture(w, r, to, a.Location)
 	case a.Location != "":
 		writeRedirect(w, http.StatusSeeOther, a.Location)
 	default:

@@ -68,8 +68,8 @@ func writeChooser(w http.ResponseWriter, r *http.Request, site *Site, a sp.Bounc
 		"Site": own.Host() + own.Path(), "Own": own.String(), "Action": own.String() + sp.HomePath, "Wantsurl": a.Page.String(),
 		"Home": a.Home, "Back": a.Outcome == sp.OutcomeBack, "Left": a.Outcome == sp.OutcomeLeft,
 		"Homes": listed, "More": len(found) - len(listed), "Search": len(open) > fewChoices || said != "", "Said": said,
-		"Details": []detail{{"page", a.Page.URL()}, {"request", RequestID(r)}},
-		"Style":   template.CSS(style), "Script": template.JS(homeScript),
+		"Details": []detail{{"page", a.Page.URL()}, {"request", RequestID(r)}}, "NoCookie": problems[gateway.RuleNoCookie],
+		"Style": template.CSS(style), "Script": template.JS(homeScript),
 	})
 	if err != nil { // the template and its data are our own
 		panic(err)
@@ -80,23 +80,19 @@ func writeChooser(w http.ResponseWriter, r *http.Request, site *Site, a sp.Bounc
 	writePage(w, r, http.StatusOK, page.Bytes())
 }
 
-// writeDeparture sends who has chosen on, after mayLead. It is a page that leads
-// there by itself and no redirect: Chromium applies form-action to all redirects
-// that follow a form, and those of a home may go by a login provider that nobody
-// here knows.
-func writeDeparture(w http.ResponseWriter, r *http.Request, site *Site, a sp.Bounce) {
-	to := site.Wwwroot.Host() + site.Wwwroot.Path()
-	if a.Home != nil {
-		to = a.Home.Label()
-	}
+// writeDeparture sends who has sent a form on to a location, after mayLead; to is what
+// the page calls it. It is a page that leads there by itself and no redirect: Chromium
+// applies form-action to all redirects that follow a form, and those of a home may go
+// by a login provider that nobody here knows.
+func writeDeparture(w http.ResponseWriter, r *http.Request, to, location string) {
 	var page bytes.Buffer
-	err := departureTemplate.Execute(&page, map[string]any{"To": to, "Location": a.Location, "Style": template.CSS(style)})
+	err := departureTemplate.Execute(&page, map[string]any{"To": to, "Location": location, "Style": template.CSS(style)})
 	if err != nil { // the template and its data are our own
 		panic(err)
 	}
 	guardPage(w.Header())
 	w.Header().Set("Content-Security-Policy", problemPolicy)
-	w.Header().Set("Refresh", "0; url="+a.Location)
+	w.Header().Set("Refresh", "0; url="+location)
 	writePage(w, r, http.StatusOK, page.Bytes())
 }
 

@@ -33,7 +33,7 @@ type Site struct {
 	Bounces   *sp.Bounces // nil if nobody is sent home
 	Landings  *sp.Landings
 	Provider  *sp.Provider // nil if nobody lands by OAuth 2
-	Visits    *sp.Visits   // nil if Moodle itself logs in who lands
+	Visits    *sp.Visits   // nil if Moodle itself logs in who lands; those of Landings.App, if there is one
 	RPC       http.Handler // the MNet endpoint; nil if MNet is switched off
 	PublicKey http.Handler // nil then too
 	Trail     *audit.Trail // of decisions; nil for none
@@ -108,6 +108,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		former.ServeHTTP(w, r)
 	case site.isOurs(r.URL.Path), site.isWellKnown(r):
 		site.ours.ServeHTTP(w, r)
+	case site.IDP != nil && site.IDP.Forgets(r) && h.forgot(w, r, site): // which has answered
 	case site.Landings != nil && site.Landings.App != nil:
 		h.asLearner(w, r, site)
 	case site.Visits != nil && site.Visits.Leaves(r):
@@ -153,7 +154,7 @@ func (h *Handler) watch(site *Site) proxy.Inspect {
 				h.failed(r, site, "identity could not be forgotten", err)
 			}
 		}
-		if site.Visits != nil {
+		if site.Visits != nil && site.Landings.App == nil { // which sees who uses what
 			site.Visits.Use(r, res)
 		}
 		return false

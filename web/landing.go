@@ -121,7 +121,8 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 	default:
 		passes = true
 	}
-	site.Landings.Learn(r, a)
+	site.Landings.Learn(a)
+	site.Landings.TakePicture(a)
 	h.logLanding(r, site, step, outcome, a, start)
 	return passes
 }

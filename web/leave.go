@@ -31,10 +31,15 @@ func (h *Handler) leave(site *Site) proxy.Inspect {
 }
 
 // ObserveReports returns what the visits of a site tell of keeping sessions at
-// homes alive: a log line each.
-func ObserveReports(site gateway.Wwwroot, log *slog.Logger) func(gateway.Wwwroot, int, error) {
+// homes alive: a log line each, and the metrics.
+func ObserveReports(site gateway.Wwwroot, log *slog.Logger, metrics *Metrics) func(gateway.Wwwroot, int, error) {
 	return func(home gateway.Wwwroot, learners int, err error) {
 		attrs := []any{slog.String("site", site.String()), slog.String("home", home.String()), slog.Int("learners", learners)}
+		outcome := "ok"
+		if err != nil {
+			outcome = "failed"
+		}
+		metrics.reports.WithLabelValues(site.String(), home.String(), outcome).Inc()
 		if err != nil {
 			log.Warn("keep-alive", append(attrs, slog.Any("error", err))...)
 			return

@@ -2,6 +2,8 @@ package web_test
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"jumpgate/gateway"
 	"jumpgate/gateway/mnet"
 	"jumpgate/sp"
+	"jumpgate/web"
 )
 
 // visiting is a forum where ada of https://sp.test is logged in, who logs out.
@@ -57,5 +60,25 @@ func TestNobodyWhoLogsOutIsLedAstray(t *testing.T) {
 	g.site.Peers.Peers()[0].Expires = time.Now().Add(-time.Minute)
 	if res := logout(); res.StatusCode != 303 || res.Header.Get("Location") != "https://home.test/" || !strings.Contains(res.Header.Get("Set-Cookie"), "MoodleSession="+adas) {
 		t.Errorf("%d %v", res.StatusCode, res.Header)
+	}
+}
+
+func TestReportsToHomesAreCounted(t *testing.T) {
+	g := newGuarded(t)
+	reported := web.ObserveReports(g.site.Wwwroot, slog.New(slog.NewTextHandler(g.log, nil)), g.metrics)
+	home := wwwroot(t, "https://sp.test")
+	reported(home, 3, nil)
+	reported(home, 2, nil)
+	reported(home, 1, errors.New("dial"))
+	for _, want := range []string{
+		`jumpgate_keepalives_total{home="https://sp.test",outcome="ok",site="https://home.test"} 2`,
+		`jumpgate_keepalives_total{home="https://sp.test",outcome="failed",site="https://home.test"} 1`,
+	} {
+		if !strings.Contains(g.scrape(), want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+	if log := g.log.String(); !strings.Contains(log, "level=INFO msg=keep-alive") || !strings.Contains(log, "level=WARN msg=keep-alive") || !strings.Contains(log, "learners=1 error=dial") {
+		t.Errorf("the log:\n%s", log)
 	}
 }

@@ -19,6 +19,7 @@ type Metrics struct {
 	logouts     *prometheus.CounterVec
 	landings    *prometheus.CounterVec
 	bounces     *prometheus.CounterVec
+	reports     *prometheus.CounterVec
 	failures    *prometheus.CounterVec
 	redirects   *prometheus.CounterVec
 	mails       *prometheus.CounterVec
@@ -62,6 +63,9 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_bounces_total",
 			Help: "Learners who were not logged in, by home (where they were sent, or if they were asked, the one that is remembered), outcome (bounced, choose, back, left, chosen, here, refused, error) and the rule that decided.",
 		}, []string{"site", "home", "outcome", "rule"}),
+		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "jumpgate_keepalives_total", Help: "Reports to homes about which of their learners are busy here, by home and outcome (ok, failed).",
+		}, []string{"site", "home", "outcome"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "jumpgate_upstream_failures_total", Help: "Requests that the Moodle behind did not answer, by status sent instead.",
 		}, []string{"site", "status"}),
@@ -77,7 +81,7 @@ func NewMetrics(up func() bool) *Metrics {
 			Name: "jumpgate_mail_links_total", Help: "Links in sent mails that were changed to lead through a home.",
 		}, []string{"site"}),
 	}
-	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.landings, m.bounces, m.failures,
+	m.registry.MustRegister(m.requests, m.jumps, m.jumpOrigins, m.jumpSeconds, m.probes, m.calls, m.logouts, m.landings, m.bounces, m.reports, m.failures,
 		m.redirects, m.mails, m.mailLinks,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "jumpgate_redis_up", Help: "1 while Redis answers."}, func() float64 {
 			if up() {

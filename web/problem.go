@@ -22,6 +22,7 @@ type problem struct {
 const (
 	adviceLink  = "If the link came in a mail, tell the people who run the site that it came from; the details below help them."
 	adviceAdmin = "If you think this is wrong, tell your administrator; the details below help them."
+	adviceThere = "Allow cookies for this site and for the one that the link leads to, or open the link in another browser."
 	adviceWait  = "Wait a minute, then follow the link again."
 	adviceAgain = "Follow the link again. If that does not help, tell your administrator; the details below help them."
 )

@@ -188,6 +188,14 @@ func (h *Handler) jump(site *Site) http.HandlerFunc {
 	}
 }
 
+// forgot answers browsers that keep no cookies, and reports false if there is
+// nothing to answer.
+func (h *Handler) forgot(w http.ResponseWriter, r *http.Request, site *Site) bool {
+	start := time.Now()
+	a, ok := site.IDP.Forgot(r)
+	return ok && h.answer(w, r, site, "login", a, start)
+}
+
 // callback takes up the jumps of learners who come back from an OpenID
 // provider.
 func (h *Handler) callback(site *Site) http.HandlerFunc {

@@ -304,15 +304,3 @@ func TestABouncedBrowserWithoutScript(t *testing.T) {
 	b.forget()
 	b.comes(ctx, "known home", discussion+"&x=1", "p2", chromedp.Navigate(b.forum+discussion+"&x=1#p2"))
 }
-
-func TestABouncedBrowserWithoutCookies(t *testing.T) {
-	ctx := preferring(t, `{"profile":{"default_content_setting_values":{"cookies":2}}}`)
-	b := newBouncing(t, "bounce: auto")
-	err := chromedp.Do(ctx, chromedp.Navigate(b.forum+discussion+"#p3"), asked(), b.picks(b.homes[0]), chromedp.WaitVisible(chromedp.CSS(".status")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text, err := chromedp.Run(ctx, chromedp.Text(chromedp.CSS("h1"))); err != nil || text != "Your browser does not keep cookies" {
-		t.Errorf("%q, %v", text, err)
-	}
-}

@@ -11,6 +11,7 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -173,12 +174,54 @@ func TestAForumDeepLinkLandsInOneHop(t *testing.T) {
 	}
 }
 
-func TestTheMailOnTheHomePageHasTheLink(t *testing.T) {
+func TestAMailOfEachSiteIsOnTheHomePage(t *testing.T) {
 	s := startDemo(t)
 	v := newVisitor(t).follow(s.IDP + "/")
-	if want := strings.ReplaceAll(s.DeepLink, "&", "&amp;"); !strings.Contains(v.page, `href="`+want+`"`) {
-		t.Errorf("the front page lacks the link %s:\n%s", want, v.page)
+	for _, sp := range s.SPs {
+		if want := strings.ReplaceAll(sp.DeepLink, "&", "&amp;"); !strings.Contains(v.page, `href="`+want+`"`) {
+			t.Errorf("the front page lacks the link %s:\n%s", want, v.page)
+		}
 	}
+}
+
+// TestTheSameDeepLinkLandsAtEachSiteOfTheDemo goes from one to the next in one
+// browser: whoever lands keeps what they have elsewhere.
+func TestTheSameDeepLinkLandsAtEachSiteOfTheDemo(t *testing.T) {
+	s := startDemo(t)
+	var landings []string
+	v := newVisitor(t).follow(s.IDP+"/login/index.php").login(s.Username, s.Password)
+	for range 2 {
+		landings = nil
+		for _, sp := range s.SPs {
+			landings = append(landings, sp.Landing)
+			if v.follow(sp.DeepLink); v.at.String() != sp.post("p3") || len(v.hops) != 2 {
+				t.Fatalf("%s: ended on %s after %q, want %s:\n%s", sp.Landing, v.at, v.hops, sp.post("p3"), v.page)
+			}
+			who := sp.account(s, s.Username)
+			for _, want := range []string{`id="p3"`, "Logged in as " + who, "2 redirects: 1 from home, 1 from the forum."} {
+				if !strings.Contains(tags.ReplaceAllString(v.page, ""), want) && !strings.Contains(v.page, want) {
+					t.Errorf("%s: the page lacks %q:\n%s", sp.Landing, want, v.page)
+				}
+			}
+		}
+	}
+	if want := []string{"moodle", "header", "oauth2", "jwt"}; !slices.Equal(landings, want) {
+		t.Errorf("the landings are %q, want %q", landings, want)
+	}
+	if s.SPs[0] != (provider{Wwwroot: s.SP, Landing: "moodle", DeepLink: s.DeepLink}) {
+		t.Errorf("the first one is %+v", s.SPs[0])
+	}
+}
+
+// post is the address at a service provider of a post of the discussion.
+func (sp provider) post(id string) string { return sp.Wwwroot + discussion + "#" + id }
+
+// account is what a service provider calls a learner of the home.
+func (sp provider) account(s scene, username string) string {
+	if sp.Landing == "moodle" {
+		return username
+	}
+	return username + "@" + strings.Replace(strings.TrimPrefix(s.IDP, "http://"), ":", "_-3a-", 1)
 }
 
 func TestTwoTabsOfTheDemoBothArrive(t *testing.T) {

@@ -35,14 +35,14 @@ var exits = map[string]struct{ by, test string }{
 
 	"sp/appsessions.go Landings.enterApp": {"gateway.DecideLanding, likewise", "TestASessionAtAnApplication"},
 
-	"sp/visits.go Visits.Leave": {"the front page of the home, an open peer, whose learner has logged out", "TestWhoLogsOutHereIsLoggedOutAtHome"},
+	"sp/visits.go Visits.depart": {"the front page of the home, an open peer, whose learner has logged out", "TestWhoLogsOutHereIsLoggedOutAtHome"},
 
 	// Moodle's own, passed on.
 	"idp/guard.go Guard.Check":         {"below our own wwwroot by gateway.ParseTarget, else gateway.LandLink", "TestNothingElseLeaves"},
 	"idp/pending.go Provider.keepName": {"what Moodle sent: its own login page", "TestAWrongPasswordDoesNotLoseTheTabsJump"},
 
 	// Written.
-	"web/choose.go writeDeparture":  {"Site.mayLead, in Handler.bounced", "TestABounceThatStraysIsStopped"},
+	"web/choose.go writeDeparture":  {"Site.mayLead, in Handler.bounced and Handler.logout", "TestABounceThatStraysIsStopped"},
 	"web/redirect.go writeRedirect": {"Site.mayLead, whatever was decided", "TestAStrayRedirectIsStopped"},
 }
 

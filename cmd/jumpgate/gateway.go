@@ -38,6 +38,7 @@ type instance struct {
 	strangers *strangers
 	children  *mnet.Children // sessions at peers that are to end
 	learning  *sp.Learning
+	pictures  *sp.Learning // what of landings are pictures, which may be slow to come
 
 	ctx        context.Context // of what runs in the background, until stop
 	stop       context.CancelFunc
@@ -63,7 +64,7 @@ func newInstance(ctx context.Context, c *config.Config, log *slog.Logger) (*inst
 	}
 	g.metrics.WatchTrail(g.trail)
 	g.children = mnet.NewChildren(web.ObserveLogouts(log, g.metrics, g.trail), mnet.KillPauses)
-	g.learning = sp.NewLearning()
+	g.learning, g.pictures = sp.NewLearning(), sp.NewLearning()
 	g.ctx, g.stop = context.WithCancel(ctx)
 	g.background.Go(func() { opened.Watch(g.ctx, log) })
 	g.background.Go(func() { pruneTrail(g.ctx, c.Audit, g.trail, log) })
@@ -87,6 +88,7 @@ func (g *instance) close() {
 	defer cancel()
 	g.children.Close(limited)
 	g.learning.Close()
+	g.pictures.Close()
 	g.stop()
 	g.background.Wait()
 	for _, p := range g.proxies {
@@ -152,8 +154,10 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	inner := moodle.NewBehind(moodle.BehindOptions{Upstream: s.Upstream, Site: s.Wwwroot})
 	caller := newCaller(known.client, state, dir, g.log)
 	caller.Held, caller.Taken, caller.Pins.Changed = g.held(s, state), g.taken(state), g.keyChanged(s)
+	visits := g.visits(s, state, keys, asked, caller)
+	vouching, homeOf := vouched(s, source, visits)
 	provider := idp.New(idp.Options{
-		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: vouched(s, source), OpenID: openID(s), Store: state,
+		Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Roam: s.Roam, Rates: rates(c.Limits), Source: vouching, HomeOf: homeOf, OpenID: openID(s), Store: state,
 		Browsers: state.Sessions(sessions.Options{
 			Path: "/", MaxAge: int(store.JumpLife / time.Second),
 			HttpOnly: true, Secure: s.Wwwroot.Scheme() == "https", SameSite: http.SameSiteLaxMode,
@@ -177,9 +181,11 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	if site.Landings.App == nil { // else nobody has an account here with whom they could jump
 		site.IDP = provider
 	}
-	visits := g.visits(s, state, keys, asked, caller)
 	site.Provider = openIDProvider(s, state, keys)
-	site.Landings.Header = headerLogins(c, s, state, asked, caller, visits, site.Provider)
+	site.Landings.Header = g.headerLogins(c, s, state, asked, caller, visits, site.Provider)
+	if site.Landings.App != nil {
+		site.Landings.App.Visits = visits
+	}
 	site.Landings.Learns = g.learns(s)
 	site.Bounces = bounces(s, site.Homes)
 	if s.MNet.Off {
@@ -188,7 +194,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 	site.Visits = visits
 	g.fetchCertificates(s, known, caller)
 	site.PublicKey = mnet.PublicKey(keys.Current)
-	site.RPC = &mnet.Server{
+	server := &mnet.Server{
 		Site: s.Wwwroot, Keys: keys.Keys, Refresh: caller.Refresh, Methods: methods(provider, visits), Replays: state,
 		Window: s.MNet.TimestampWindow, Addr: trust.Client, Budget: known.budget, Keyswapped: g.keyswapped(c, s, caller, state),
 		Peer: func(ctx context.Context, wwwroot string) (*gateway.Peer, *gateway.Certificate, error) {
@@ -204,6 +210,10 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		},
 		Observe: web.ObserveCalls(s.Wwwroot, g.log, g.metrics, g.trail),
 	}
+	if site.Landings.App != nil { // which has never heard of MNet
+		server.Pass = nil
+	}
+	site.RPC = server
 	return site, nil
 }
 

@@ -25,19 +25,24 @@ import (
 	"jumpgate/gateway/moodletest"
 )
 
-// headerForum is a forum whose Moodle has no MNet, behind a gateway, and two
-// homes whose learners land there: the first one behind a gateway of its own,
-// the other a stock Moodle.
+// headerForum is a forum whose Moodle has no MNet, unless the landing is moodle, behind
+// a gateway, and two homes whose learners land there: the first one behind a gateway of
+// its own, the other a stock Moodle.
 type headerForum struct {
 	*crossroads
 	moodle  *moodletest.Forum
 	gateway *instance
+
+	stock *moodletest.Home // the second home
 
 	homeGateway *instance // of the first home
 	homeKeys    [2]*mnet.Key
 	toHome      atomic.Pointer[func(http.Handler) http.Handler] // changes what reaches it
 
 	through atomic.Pointer[func(http.Handler) http.Handler] // changes what reaches the forum's Moodle
+
+	redis string // where the gateways keep their state
+	file  string // the forum's configuration
 }
 
 // headerSetting says what a headerForum is made of; zero fields are the usual.
@@ -47,10 +52,13 @@ type headerSetting struct {
 	home     string // YAML of further fields of the first home, as a peer of the forum
 	grants   string // YAML of what the forum grants the homes
 	alone    bool   // the second home is no peer
+	third    bool   // and a forum to the first one
 	sessions moodletest.Sessions
-	token    string                    // of the forum's web services
-	oauth2   *moodletest.OAuth2Service // by which learners are let in, and not by headers
+	token    string                            // of the forum's web services
+	redis    string                            // where the gateways keep their state; empty: embedded
+	oauth2   []func(*moodletest.OAuth2Service) // changes of the service by which they are let in with oauth2
 	users    func(h *headerForum) []moodletest.User
+	people   []moodletest.User // further ones of the homes
 }
 
 const webToken = "0123456789abcdef0123456789abcdef"
@@ -60,7 +68,7 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 	front, behind := unstarted(t), unstarted(t)
 	homes := [2]*httptest.Server{unstarted(t), unstarted(t)}
 	homeBehind := unstarted(t)
-	h := &headerForum{crossroads: &crossroads{t: t, log: &testLog{t: t}, forum: "http://127.0.0.1:" + port(front), behind: behind}}
+	h := &headerForum{crossroads: &crossroads{t: t, log: &testLog{t: t}, forum: "http://127.0.0.1:" + port(front), behind: behind}, redis: cmp.Or(s.redis, "embedded")}
 	dir := t.TempDir()
 	key := newKey(t, wwwroot(t, h.forum))
 	writeFile(t, filepath.Join(dir, "forum.key"), string(key.PEM()))
@@ -75,6 +83,7 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 	} {
 		people = append(people, moodletest.User{User: u, Password: "pw"})
 	}
+	people = append(people, s.people...)
 	var peers string
 	for i, door := range homes {
 		h.homes[i] = "http://localhost:" + port(door)
@@ -99,11 +108,15 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 		if err != nil {
 			t.Fatal(err)
 		}
-		door.Config.Handler = moodle
+		door.Config.Handler, h.stock = moodle, moodle
 	}
 	homeBehind.Config.Handler = homes[0].Config.Handler
+	toThird := ""
+	if s.third {
+		toThird = fmt.Sprintf("      - {wwwroot: %q, certificate: home1.pem}\n", h.homes[1])
+	}
 	h.homeGateway = h.start(dir, h.homes[0], port(homeBehind), "home0.key", "{source: moodle-web, cookie: MoodleSessionhome0}", "",
-		fmt.Sprintf("      - {wwwroot: %q, certificate: forum.pem}\n", h.forum))
+		fmt.Sprintf("      - {wwwroot: %q, certificate: forum.pem}\n", h.forum)+toThird)
 	homes[0].Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if through := h.toHome.Load(); through != nil {
 			(*through)(h.homeGateway.handler).ServeHTTP(w, r)
@@ -120,10 +133,21 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 	h.gateway = h.start(dir, h.forum, port(behind), "forum.key", s.identity, "landing: "+strings.ReplaceAll(s.landing, "HOME", h.homes[0]), peers)
 	front.Config.Handler = h.gateway.handler
 	options := moodletest.ForumOptions{
-		Wwwroot: wwwroot(t, h.forum), Shibboleth: s.oauth2 == nil, OAuth2: s.oauth2, Token: s.token, Sessions: s.sessions, Discussions: moodletest.SampleDiscussions(time.Now()),
+		Wwwroot: wwwroot(t, h.forum), Token: s.token, Sessions: s.sessions, Discussions: moodletest.SampleDiscussions(time.Now()),
 	}
-	if s.oauth2 != nil {
-		s.oauth2.BaseURL = h.forum
+	switch h.site.Landing.By {
+	default:
+		options.Shibboleth = true
+	case config.LandingOAuth2:
+		options.OAuth2 = &moodletest.OAuth2Service{ID: 3, BaseURL: h.forum, ClientID: "moodle", ClientSecret: clientSecret}
+		for _, change := range s.oauth2 {
+			change(options.OAuth2)
+		}
+	case config.LandingMoodle:
+		options.Key = key
+		for i, home := range h.homes {
+			options.Homes = append(options.Homes, &gateway.Peer{Wwwroot: wwwroot(t, home), Application: gateway.Moodle, Certificate: h.homeKeys[i].Certificate()})
+		}
 	}
 	if s.users != nil {
 		options.Users = s.users(h)
@@ -149,9 +173,10 @@ func newHeaderForum(t *testing.T, s headerSetting) *headerForum {
 func (h *headerForum) start(dir, site, upstream, key, identity, more, peers string) *instance {
 	h.t.Helper()
 	file := filepath.Join(dir, key+".yaml")
+	h.file = file // the last one is the forum's
 	writeFile(h.t, file, fmt.Sprintf(`
 admin: {listen: "off"}
-redis: embedded
+redis: %s
 state_dir: state-%s
 sites:
   - wwwroot: %s
@@ -160,7 +185,7 @@ sites:
     identity: %s
     %s
     peers:
-%s`, key, site, upstream, key, identity, more, peers))
+%s`, h.redis, key, site, upstream, key, identity, more, peers))
 	loaded, err := config.Load(file)
 	if err != nil {
 		h.t.Fatal(err)
@@ -176,6 +201,9 @@ sites:
 
 // account is what the forum calls a user of a home.
 func (h *headerForum) account(home int, username string) string {
+	if h.site.Landing.By == config.LandingMoodle {
+		return username
+	}
 	return username + "@" + strings.Replace(strings.TrimPrefix(h.homes[home], "http://"), ":", "_-3a-", 1)
 }
 
@@ -265,82 +293,6 @@ func TestWhatAnAccountTakesFromItsHome(t *testing.T) {
 	if u, _ := h.moodle.User(h.account(0, "bob")); u.City != "" || u.Country != "CH" || u.Lang != "en" {
 		t.Errorf("bob is %+v", u)
 	}
-}
-
-// TestNobodyTakesOverAnAccount is the table of accounts that are there already.
-func TestNobodyTakesOverAnAccount(t *testing.T) {
-	local := func(username, auth, email string) moodletest.User {
-		return moodletest.User{Password: "local", User: gateway.User{
-			Username: username, Auth: auth, Email: email, FirstName: "Local", LastName: "Person"}}
-	}
-	sample := moodletest.SampleUser("")
-	for _, test := range []struct {
-		name    string
-		landing string
-		user    func(account string) moodletest.User
-		refused bool
-	}{
-		{"of the same mail", "", func(string) moodletest.User { return local("local", "manual", sample.Email) }, false},
-		{"of the same mail, by headers", "", func(string) moodletest.User { return local("ada@elsewhere", "shibboleth", sample.Email) }, false},
-		{"whose mail is the name", "", func(account string) moodletest.User { return local("local", "manual", account) }, false},
-		{"of the same username", "", func(string) moodletest.User { return local("ada", "manual", "x@forum.test") }, false},
-		{"of the same username, by headers", "", func(string) moodletest.User { return local("ada", "shibboleth", "x@forum.test") }, false},
-		{"of the same name", "", func(account string) moodletest.User { return local(account, "manual", "x@forum.test") }, true},
-		{"of the same name, by OAuth 2", "", func(account string) moodletest.User { return local(account, "oauth2", sample.Email) }, true},
-		{"of MNet, of the same name", "", func(account string) moodletest.User {
-			u := local(account, "mnet", sample.Email)
-			u.MnetHostID = 3
-			return u
-		}, false},
-		{"that is suspended", "", func(account string) moodletest.User {
-			u := local(account, "shibboleth", sample.Email)
-			u.Suspended = true
-			return u
-		}, true},
-		{"that is deleted", "", func(account string) moodletest.User {
-			u := local(account, "shibboleth", sample.Email)
-			u.Deleted = true
-			return u
-		}, true},
-		{"of an administrator, of the same name", "", func(account string) moodletest.User {
-			u := local(account, "manual", sample.Email)
-			u.Admin = true
-			return u
-		}, true},
-		{"of an administrator, by a plain name", "{by: header, name: plain}", func(string) moodletest.User {
-			u := local("ada", "manual", sample.Email)
-			u.Admin = true
-			return u
-		}, true},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			var before moodletest.User
-			h := newHeaderForum(t, headerSetting{landing: test.landing, alone: true, users: func(h *headerForum) []moodletest.User {
-				before = test.user(h.account(0, "ada"))
-				return []moodletest.User{before}
-			}})
-			v := newVisitor(t).follow(h.landing(0, "ada"))
-			if test.refused {
-				v.refused(h, "account-refused")
-			} else if v.isAt(h.crossroads, h.account(0, "ada")); strings.Contains(v.page, "Local Person") {
-				t.Errorf("the learner is somebody else:\n%s", v.page)
-			}
-			if after, ok := h.moodle.User(before.Username); ok && before.MnetHostID == 0 && (after.Email != before.Email || after.FirstName != "Local") {
-				t.Errorf("the account has changed: %+v", after)
-			}
-		})
-	}
-	t.Run("of another home", func(t *testing.T) {
-		h := newHeaderForum(t, headerSetting{})
-		h.arrives(newVisitor(t), 0, "ada")
-		h.arrives(newVisitor(t), 1, "ada")
-		one, _ := h.moodle.User(h.account(0, "ada"))
-		other, _ := h.moodle.User(h.account(1, "ada"))
-		if one.ID == 0 || other.ID == 0 || one.ID == other.ID {
-			t.Errorf("the accounts are %d and %d", one.ID, other.ID)
-		}
-	})
 }
 
 // TestASessionOfSomebodyElseReachesNoBrowser has the Moodle behind log in another
@@ -483,21 +435,55 @@ func TestWhoMayNotLand(t *testing.T) {
 	}
 }
 
-// TestLearnersOfOthersAreNotVouchedFor: a site that has taken a learner in itself
-// does not send them on as its own.
+// TestLearnersOfOthersAreNotVouchedFor: a site that has taken a learner in by
+// headers does not send them on as its own. Their home does, if it is a peer.
 func TestLearnersOfOthersAreNotVouchedFor(t *testing.T) {
-	for name, forum := range map[string]func(*testing.T, headerSetting) *headerForum{
-		"by headers": newHeaderForum,
-		"by OAuth 2": func(t *testing.T, s headerSetting) *headerForum { return newOAuth2Forum(t, s) },
+	r := startRedis(t)
+	for name, s := range map[string]headerSetting{
+		"moodle-web": {},
+		"moodle-redis": {
+			identity: "{source: moodle-redis, prefix: mdl_, mfa: false, redis: " + r.url() + "}",
+			sessions: moodletest.Sessions{Redis: r.Client, Prefix: "mdl_"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := forum(t, headerSetting{grants: "publish: [sso_sp, sso_idp], subscribe: [sso_idp, sso_sp]"})
-			v := h.arrives(newVisitor(t), 0, "ada")
-			v.follow(h.forum + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(h.homes[1]) + "&wantsurl=/")
-			if !strings.Contains(v.page, "<dd>user-remote</dd>") {
-				t.Errorf("the jump leads to %s:\n%s", v.at, v.page)
+			s.grants, s.third = "publish: [sso_sp, sso_idp], subscribe: [sso_idp, sso_sp]", true
+			s.users = func(*headerForum) []moodletest.User {
+				return []moodletest.User{{Password: "pw", User: gateway.User{
+					Username: "eve@gone.example", Auth: "shibboleth", FirstName: "Eve", LastName: "Gone", Email: "eve@gone.example"}}}
 			}
+			h := newHeaderForum(t, s)
+			third := "hostwwwroot=" + url.QueryEscape(h.homes[1]) + "&wantsurl=" + url.QueryEscape("/x?a=1#p")
+			v := newVisitor(t).follow(h.homes[0]+"/auth/mnet/jump.php?hostwwwroot="+url.QueryEscape(h.forum)).login("ada", "pw").isAt(h.crossroads, h.account(0, "ada"))
+			v.follow(h.forum + "/auth/mnet/jump.php?" + third)
+			if len(v.hops) != 2 || v.hops[0] != h.homes[0]+"/auth/mnet/jump.php?"+third+"&hub=1" ||
+				!strings.HasPrefix(v.hops[1], h.homes[1]+"/auth/mnet/land.php?token=") || !strings.Contains(v.hops[1], "&idp="+h.homes[0]+"&") {
+				t.Errorf("the jump leads by %q to %s:\n%s", v.hops, v.at, v.page)
+			}
+			v.follow(h.forum+"/auth/mnet/jump.php?"+third+"&hub=1").shows(t, "<dd>user-remote</dd>")
+			v.follow(h.forum + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(h.homes[0]) + "&wantsurl=/my/")
+			if len(v.hops) != 1 || v.hops[0] != h.homes[0]+"/my/" {
+				t.Errorf("to a page of their home they are led by %q", v.hops)
+			}
+
+			// Who follows the link first, and lands after that, goes on as well.
+			v = newVisitor(t).follow(h.homes[0]+"/login/index.php").login("ada", "pw").follow(h.forum + "/auth/mnet/jump.php?" + third)
+			v.follow(h.homes[0] + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(h.forum) + "&wantsurl=/my/")
+			if !strings.HasPrefix(v.at.String(), h.homes[1]+"/auth/mnet/land.php?token=") {
+				t.Errorf("the jump that waited leads by %q to %s", v.hops, v.at)
+			}
+
+			v = newVisitor(t).follow(h.forum+"/login/index.php").login("eve@gone.example", "pw")
+			v.follow(h.forum+"/auth/mnet/jump.php?"+third).shows(t, "<dd>user-remote</dd>")
 		})
+	}
+}
+
+// shows fails the test unless the page that is shown has this in it.
+func (v *visitor) shows(t *testing.T, want string) {
+	t.Helper()
+	if !strings.Contains(v.page, want) {
+		t.Errorf("after %q, at %s, the page lacks %s:\n%s", v.hops, v.at, want, v.page)
 	}
 }
 

@@ -39,12 +39,12 @@ func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy
 
 // headerLogins returns what logs learners in who land at a site without MNet, or
 // nil where Moodle does it.
-func headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits, provider *sp.Provider) *sp.HeaderLogins {
+func (g *instance) headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits, provider *sp.Provider) *sp.HeaderLogins {
 	if !s.Landing.Redeems() {
 		return nil
 	}
 	return &sp.HeaderLogins{
-		Names: s.Landing.Names, Door: door(s, state, asked, provider), Visits: visits, Call: caller.Call,
+		Names: s.Landing.Names, Door: door(s, state, asked, provider), Visits: visits, Call: caller.Call, Pictures: g.takenPictures(s, state, asked),
 		Spend: func(ctx context.Context, addr netip.Addr) error {
 			return state.Spend(ctx, store.PerAddress(addr, c.Limits.JumpsPerAddress))
 		},
@@ -76,31 +76,52 @@ func openIDProvider(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.P
 	}
 }
 
+// takenPictures returns what takes up pictures of the learners who land, or nil.
+func (g *instance) takenPictures(s *config.Site, state *store.Site, asked *moodle.Web) *sp.Pictures {
+	if !s.Landing.TakesPictures() {
+		return nil
+	}
+	return &sp.Pictures{
+		Store: state, Taking: g.pictures,
+		Set: func(ctx context.Context, userID int64, picture []byte) error {
+			return asked.SetPicture(ctx, string(s.Landing.Token), userID, picture)
+		},
+		Failed: func(home *gateway.Peer, err error) {
+			g.log.Warn("the picture of a learner was not taken from their home", "site", s.Wwwroot.String(), "home", home.Wwwroot.String(), "error", err)
+		},
+	}
+}
+
 // appSessions returns the sessions of those who land at a site that is no Moodle, or nil.
 func appSessions(s *config.Site, state *store.Site, keys *mnet.Keyring) *sp.AppSessions {
 	if s.Landing.By != config.LandingJWT {
 		return nil
 	}
-	peers := s.Peers
-	if s.MNet.Off { // who has come before is nobody as well
-		peers = &gateway.Allowlist{}
-	}
 	return &sp.AppSessions{
-		Site: s.Wwwroot, Peers: peers, Store: state, Idle: s.Landing.SessionIdle, Life: s.Landing.SessionLife, Now: time.Now,
+		Site: s.Wwwroot, Peers: homes(s), Store: state, Idle: s.Landing.SessionIdle, Life: s.Landing.SessionLife, Now: time.Now,
 		Assertions: &sp.Assertions{Site: s.Wwwroot, Algorithm: s.Landing.Algorithm, Keys: keys.Keys, Now: time.Now},
 	}
 }
 
-// visits returns what knows the sessions of learners at a Moodle without MNet, or
-// nil elsewhere.
+// homes returns the peers of a site. With MNet off there are none, and who has come
+// from one before is nobody as well.
+func homes(s *config.Site) *gateway.Allowlist {
+	if s.MNet.Off {
+		return &gateway.Allowlist{}
+	}
+	return s.Peers
+}
+
+// visits returns what knows the sessions of learners that we begin, or nil where
+// Moodle does.
 func (g *instance) visits(s *config.Site, state *store.Site, keys *mnet.Keyring, asked *moodle.Web, caller *mnet.Caller) *sp.Visits {
-	if !s.Landing.LogsIn() {
+	if !s.Landing.Redeems() {
 		return nil
 	}
 	return &sp.Visits{
-		Site: s.Wwwroot, Peers: s.Peers, Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie), Life: s.Identity.SessionTimeout,
+		Site: s.Wwwroot, Peers: homes(s), Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie), Life: s.Identity.SessionTimeout,
 		Store: state, Secrets: secrets(keys), Now: time.Now,
-		Children: g.children, Call: caller.Call, Logout: asked.Logout, Reported: web.ObserveReports(s.Wwwroot, g.log),
+		Children: g.children, Call: caller.Call, Logout: asked.Logout, Reported: web.ObserveReports(s.Wwwroot, g.log, g.metrics),
 	}
 }
 
@@ -120,11 +141,15 @@ func (g *instance) keepAlive(sites []*web.Site) {
 }
 
 // vouched returns the identity source by which a site vouches for who leaves it:
-// not for those whom it has taken in itself.
-func vouched(s *config.Site, source idp.Source) idp.Source {
-	auth := map[string]string{config.LandingHeader: moodle.AuthHeader, config.LandingOAuth2: moodle.AuthOAuth2}[s.Landing.By]
-	if source == nil || auth == "" {
-		return source
+// not for those whom it has taken in itself. Where these are at home is known by
+// what is nil for a site that takes in nobody itself.
+func vouched(s *config.Site, source idp.Source, visits *sp.Visits) (idp.Source, idp.HomeOf) {
+	if source == nil || !s.Landing.LogsIn() {
+		return source, nil
 	}
-	return sp.Visitors{Source: source, Auth: auth}
+	visitors := sp.Visitors{Source: source, Auth: moodle.AuthHeader, Names: s.Landing.Names, Peers: s.Peers, Visits: visits}
+	if s.Landing.By == config.LandingOAuth2 {
+		visitors.Auth = moodle.AuthOAuth2
+	}
+	return visitors, visitors.HomeOf
 }

@@ -147,7 +147,7 @@ func (c *crossroads) lands(home int, username string) *visitor {
 	return newVisitor(c.t).follow(c.landing(home, username)).isAt(c, username)
 }
 
-var loggedInAs = regexp.MustCompile(`Logged in as (\S+) \(`)
+var loggedInAs = regexp.MustCompile(`Logged in as ([^\s:]+)`)
 
 // isAt fails the test unless the forum shows the discussion to a user.
 func (v *visitor) isAt(c *crossroads, username string) *visitor {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"jumpgate/gateway/config"
+	"jumpgate/gateway/mnet"
+	"jumpgate/gateway/store"
 	"jumpgate/sp"
 )
 
@@ -11,12 +13,20 @@ func (g *instance) learned(s *config.Site) *sp.Learned {
 	g.mu.Lock()
 	known := g.sites[s.Wwwroot]
 	g.mu.Unlock()
-	if len(s.Mail.Learn) == 0 || s.MNet.Off || known == nil {
+	if known == nil {
+		return nil
+	}
+	return learnedBy(s, known.Keyring, g.redis.Site(s.Wwwroot))
+}
+
+// learnedBy is learned, for whoever has the keys of the site.
+func learnedBy(s *config.Site, keys *mnet.Keyring, state *store.Site) *sp.Learned {
+	if len(s.Mail.Learn) == 0 || s.MNet.Off {
 		return nil
 	}
 	return &sp.Learned{
 		Site: s.Wwwroot, Names: s.Aliases, Peers: s.Peers, Homes: s.Mail.Learn, Known: s.Mail.Homes,
-		Keys: func() [][32]byte { return known.Secrets("mail address") }, Store: g.redis.Site(s.Wwwroot),
+		Keys: func() [][32]byte { return keys.Secrets("mail address") }, Store: state,
 	}
 }
 

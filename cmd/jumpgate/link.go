@@ -22,9 +22,9 @@ type linkCommand struct {
 
 type linkMakeCommand struct {
 	siteFlags `embed:""`
-	Home      string `required:"" placeholder:"WWWROOT" help:"The home of the learners: a peer of the site."`
+	Home      string `placeholder:"WWWROOT" help:"The home of the learners: a peer of the site."`
 	Sign      bool   `help:"Sign the link with the MNet key of the site."`
-	User      string `placeholder:"NAME" help:"Username at the home, for whom the link is signed: they alone are not asked whether they mean it."`
+	User      string `placeholder:"NAME" help:"Instead of --home, whose home is meant: the account that a learner has at the site, or a mail address of which the home is known. With --home and --sign, a username there. A signed link is then for them: they alone are not asked whether they mean it."`
 	Expires   string `default:"30d" placeholder:"TIME" help:"For how long the signature is good: 30d, 12h (30d). Homes accept up to 90d unless they say otherwise."`
 	URL       string `arg:"" name:"url" help:"A page of the site: its whole address, or the path below the wwwroot."`
 }
@@ -36,8 +36,11 @@ func (linkMakeCommand) Help() string {
 
 // Run prints the link.
 func (c linkMakeCommand) Run(t *terminal) error {
-	if c.User != "" && !c.Sign {
-		return &usageError{"a link without a signature is for everybody", "give --sign with --user"}
+	switch {
+	case c.Home == "" && c.User == "":
+		return &usageError{"missing flags: --home or --user", "say through which home the link leads, or whose home that is"}
+	case c.Home != "" && c.User != "" && !c.Sign:
+		return &usageError{"a link without a signature is for everybody", "give --sign with --home and --user, or only one of these"}
 	}
 	life, err := lifeOf(c.Expires)
 	if err != nil {
@@ -48,7 +51,7 @@ func (c linkMakeCommand) Run(t *terminal) error {
 		return err
 	}
 	defer d.close()
-	home, err := d.throughHome(c.Home)
+	home, username, err := c.through(t, d)
 	if err != nil {
 		return err
 	}
@@ -58,21 +61,43 @@ func (c linkMakeCommand) Run(t *terminal) error {
 	}
 	address := gateway.JumpLink(home.Wwwroot, home.Application, d.site.Wwwroot, page)
 	if c.Sign {
-		if address, err = c.signed(d, address, home, page, time.Now().Add(life)); err != nil {
+		expires := time.Now().Add(life)
+		if address, err = c.signed(d, address, home, page, username, expires); err != nil {
 			return err
 		}
+		c.warn(t, username, expires)
 	}
 	_, err = fmt.Fprintln(t.stdout, address)
 	return err
 }
 
-func (c linkMakeCommand) signed(d *desk, address string, home *gateway.Peer, page gateway.Target, expires time.Time) (string, error) {
+// through returns the home through which the link leads, and the username there
+// of who it is for; empty for everybody.
+func (c linkMakeCommand) through(t *terminal, d *desk) (home *gateway.Peer, username string, err error) {
+	if c.Home == "" {
+		return d.learner(t.ctx, c.User)
+	}
+	// Usernames have no capital letters, whatever a list of them says.
+	home, err = d.throughHome(c.Home)
+	return home, strings.ToLower(c.User), err
+}
+
+// warn says what a signed link is not.
+func (c linkMakeCommand) warn(t *terminal, username string, expires time.Time) {
+	if early := time.Until(expires) - config.DefaultMaxLinkLife; early > 0 {
+		fmt.Fprintf(t.stderr, "jumpgate: warning: unless max_link_life of the home is more than %dd, the link counts there as one without a signature until %s\n",
+			config.DefaultMaxLinkLife/(24*time.Hour), time.Now().Add(early).UTC().Format(time.DateOnly))
+	}
+	if c.User != "" && username == "" {
+		fmt.Fprintf(t.stderr, "jumpgate: note: the link is signed for everybody: which username %s has at home is not known\n", strconv.Quote(c.User))
+	}
+}
+
+func (c linkMakeCommand) signed(d *desk, address string, home *gateway.Peer, page gateway.Target, username string, expires time.Time) (string, error) {
 	if d.site.Issuer == config.IssuerMoodle && d.site.KeyFile == "" {
 		return "", withHint(errors.New("with issuer: moodle the MNet key of the site is Moodle's, and we do not have it"),
 			"name it as key:, or leave out --sign")
 	}
-	// Usernames have no capital letters, whatever a list of them says.
-	username := strings.ToLower(c.User)
 	token, id, err := link.Sign(d.keys.Current(), link.Link{
 		Site: d.site.Wwwroot, Home: home.Wwwroot, Page: page, Username: username, Expires: expires,
 	})

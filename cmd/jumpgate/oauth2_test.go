@@ -16,15 +16,14 @@ import (
 
 const clientSecret = "fedcba9876543210fedcba9876543210"
 
+const oauth2Landing = "{by: oauth2, issuer_id: 3, client_secret_file: client-secret, token_file: token}"
+
 // newOAuth2Forum is a headerForum whose Moodle lets learners in by OAuth 2. Change
 // may change the service that is set up in it.
 func newOAuth2Forum(t *testing.T, s headerSetting, change ...func(*moodletest.OAuth2Service)) *headerForum {
 	t.Helper()
-	s.oauth2 = &moodletest.OAuth2Service{ID: 3, ClientID: "moodle", ClientSecret: clientSecret}
-	for _, change := range change {
-		change(s.oauth2)
-	}
-	s.landing, s.token = "{by: oauth2, issuer_id: 3, client_secret_file: client-secret, token_file: token}", webToken
+	s.oauth2 = change
+	s.landing, s.token = oauth2Landing, webToken
 	return newHeaderForum(t, s)
 }
 

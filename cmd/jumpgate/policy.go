@@ -153,7 +153,7 @@ func policyOf(s *config.Site, limits config.Limits) policy {
 	for _, peer := range s.Peers.Peers() {
 		d := policyPeerOf(peer, limits.JumpsPerPeer)
 		if s.Landing.Redeems() {
-			d.taken(peer)
+			d.taken(s, peer)
 		}
 		p.Peers = append(p.Peers, d)
 	}
@@ -193,10 +193,10 @@ func policyPeerOf(p *gateway.Peer, rate gateway.Rate) policyPeer {
 }
 
 // taken adds what becomes of a peer's learners who come here.
-func (d *policyPeer) taken(p *gateway.Peer) {
+func (d *policyPeer) taken(s *config.Site, p *gateway.Peer) {
 	d.AutoAdd, d.Import = string(cmp.Or(p.AutoAdd, gateway.AutoAddCreate)), []string{}
 	for _, field := range gateway.ImportFields {
-		if p.Imports(field) {
+		if p.Imports(field) && (field != "picture" || s.Landing.TakesPictures()) {
 			d.Import = append(d.Import, field)
 		}
 	}

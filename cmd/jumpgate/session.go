@@ -11,8 +11,8 @@ import (
 )
 
 type sessionCommand struct {
-	List    sessionListCommand    `cmd:"" help:"List the sessions that learners have at peers."`
-	End     sessionEndCommand     `cmd:"" help:"Log a user out: at all peers, and at home in the browsers that came from there."`
+	List    sessionListCommand    `cmd:"" help:"List the sessions that learners have at peers, and visitors here."`
+	End     sessionEndCommand     `cmd:"" help:"Log a user out: at all peers, and at home in the browsers that came from there. Or a visitor, here."`
 	Courses sessionCoursesCommand `cmd:"" help:"Show the courses that a learner has at peers."`
 	Show    sessionShowCommand    `cmd:"" help:"Say what a recorded Moodle session says about its user."`
 }

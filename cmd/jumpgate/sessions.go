@@ -14,13 +14,15 @@ import (
 	"jumpgate/gateway/mnet"
 	"jumpgate/gateway/store"
 	"jumpgate/idp"
+	"jumpgate/sp"
 )
 
 type sessionListCommand struct {
 	siteFlags
 	JSON  bool   `help:"Print one JSON object a line."`
-	Limit int    `default:"1000" placeholder:"N" help:"List no more than N learners (1000)."`
-	User  string `arg:"" optional:"" help:"List this user's alone, with those that ended within a day."`
+	Limit int    `default:"1000" placeholder:"N" help:"List no more than N learners, and N visitors (1000)."`
+	Home  string `placeholder:"WWWROOT" help:"List visitors alone: learners of this home."`
+	User  string `arg:"" optional:"" help:"List this user's alone, with those that ended within a day. With --home, of who is called so there."`
 }
 
 // sessionLine is what session list --json prints of a session.
@@ -61,20 +63,39 @@ func (c sessionListCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
+	home, err := d.home(c.Home)
+	if err != nil {
+		return err
+	}
 	var sessions []store.PeerSession
 	more := false
-	if c.User != "" {
+	switch {
+	case c.Home != "":
+	case c.User != "":
 		sessions, err = state.PeerSessions(t.ctx, c.User)
-	} else {
+	default:
 		sessions, more, err = state.ListPeerSessions(t.ctx, c.Limit)
 	}
 	if err != nil {
 		return withHint(err, hintRedis)
 	}
-	if err := c.print(t, sessions); err != nil {
+	visits, moreVisits, err := c.visits(t.ctx, state, home)
+	if err != nil {
+		return withHint(err, hintRedis)
+	}
+	if c.Home == "" && (len(visits) == 0 || len(sessions) > 0) {
+		err = c.print(t, sessions)
+	}
+	if err == nil {
+		if !c.JSON && len(visits) > 0 && len(sessions) > 0 {
+			fmt.Fprintln(t.stdout)
+		}
+		err = c.printVisits(t, visits)
+	}
+	if err != nil {
 		return err
 	}
-	if more {
+	if more || moreVisits {
 		fmt.Fprintf(t.stderr, "jumpgate: there are more: list more learners with --limit, or one by name\n")
 	}
 	return nil
@@ -103,6 +124,7 @@ func (c sessionListCommand) print(t *terminal, sessions []store.PeerSession) err
 type sessionEndCommand struct {
 	siteFlags
 	JSON bool   `help:"Print one JSON object a line."`
+	Home string `placeholder:"WWWROOT" help:"End what a visitor has here: the user is a learner of this home."`
 	User string `arg:"" help:"Username at home."`
 }
 
@@ -111,7 +133,7 @@ var endPauses = []time.Duration{time.Second, 3 * time.Second}
 
 // outcomeLine is what session end --json prints of a session.
 type outcomeLine struct {
-	Site    string `json:"site"` // a peer, or home
+	Site    string `json:"site"` // a peer, or home; here, of a visitor
 	Outcome string `json:"outcome"`
 	Error   string `json:"error,omitempty"`
 }
@@ -127,6 +149,10 @@ func (c sessionEndCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
+	home, err := d.home(c.Home)
+	if err != nil {
+		return err
+	}
 	var mu sync.Mutex
 	var all []mnet.Logout
 	children := mnet.NewChildren(func(l mnet.Logout) {
@@ -134,14 +160,23 @@ func (c sessionEndCommand) Run(t *terminal) error {
 		defer mu.Unlock()
 		all = append(all, l)
 	}, endPauses)
-	provider := idp.New(idp.Options{
-		Site: d.site.Wwwroot, Peers: d.site.Peers, Store: state, Secrets: secrets(d.keys),
-		Children: children, Call: d.caller.Call, Logout: homeLogout(d.site, state, moodleWeb(d.site, state, d.keys)),
-	})
+	asked := moodleWeb(d.site, state, d.keys)
 	defer context.AfterFunc(t.ctx, func() { children.Close(t.ctx) })()
-	err = provider.EndSessions(t.ctx, c.User)
+	if c.Home == "" {
+		err = idp.New(idp.Options{
+			Site: d.site.Wwwroot, Peers: d.site.Peers, Store: state, Secrets: secrets(d.keys),
+			Children: children, Call: d.caller.Call, Logout: homeLogout(d.site, state, asked),
+		}).EndSessions(t.ctx, c.User)
+	} else {
+		visits := &sp.Visits{Site: d.site.Wwwroot, Store: state, Secrets: secrets(d.keys), Children: children, Logout: asked.Logout}
+		err = visits.EndVisits(t.ctx, home, c.User)
+	}
 	children.Wait()
-	recorded := d.attempted("session end", audit.Event{User: c.User, Detail: fmt.Sprintf("%d sessions", len(all))}, err)
+	event := audit.Event{User: c.User, Detail: fmt.Sprintf("%d sessions", len(all))}
+	if c.Home != "" {
+		event.Peer = home.String()
+	}
+	recorded := d.attempted("session end", event, err)
 	if err != nil {
 		return withHint(err, hintRedis)
 	}
@@ -152,7 +187,11 @@ func (c sessionEndCommand) Run(t *terminal) error {
 func (c sessionEndCommand) print(t *terminal, all []mnet.Logout) error {
 	failed := false
 	if len(all) == 0 && !c.JSON {
-		fmt.Fprintf(t.stdout, "%s has no session at a peer\n", c.User)
+		where := "at a peer"
+		if c.Home != "" {
+			where = "here"
+		}
+		fmt.Fprintf(t.stdout, "%s has no session %s\n", c.User, where)
 	}
 	for _, l := range all {
 		line := outcomeLine{Site: l.At.String(), Outcome: l.Outcome}

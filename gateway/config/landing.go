@@ -19,7 +19,7 @@ type Landing struct {
 
 	// What follows is for LandingHeader and LandingOAuth2.
 
-	Token     Secret // of a web service that knows which accounts there are; empty for none
+	Token     Secret // of a web service that knows which accounts there are, and takes pictures; empty for none
 	TokenFile string // where Token was read from, or
 	TokenEnv  string // the environment variable
 
@@ -43,6 +43,12 @@ func (l Landing) Redeems() bool { return l.LogsIn() || l.By == LandingJWT }
 
 // LogsIn reports whether it is the gateway that logs in, at a Moodle, those who land.
 func (l Landing) LogsIn() bool { return l.By == LandingHeader || l.By == LandingOAuth2 }
+
+// TakesPictures reports whether pictures of learners can be taken from their homes:
+// Moodle takes one up from its web services alone.
+func (l Landing) TakesPictures() bool {
+	return l.LogsIn() && (l.TokenFile != "" || l.TokenEnv != "")
+}
 
 // Who logs in those who land.
 const (
@@ -206,6 +212,19 @@ func (o object) autoAdd(l Landing) gateway.AutoAdd {
 			"auto_add_remote_users: %s takes a web service token, to know who has an account", add)
 	}
 	return add
+}
+
+// imports reads which fields are taken from a home's learners.
+func (o object) imports(l Landing) []string {
+	fields := o.profile("import", gateway.ImportFields)
+	switch {
+	case !o.has("import") || fields != nil && !slices.Contains(fields, "picture") || l.TakesPictures():
+	case l.By == LandingJWT:
+		o.warnf(o.place("import"), "\"picture\" does nothing with landing: %s: an assertion holds no picture", l.By)
+	case l.Redeems():
+		o.warnf(o.place("import"), "\"picture\" does nothing without landing: {by: %s, token_file: …}: it is Moodle's web services that take one up", l.By)
+	}
+	return fields
 }
 
 // checkLanding looks whether the homes of a site go together. Those that are

@@ -100,7 +100,7 @@ func (p *peerReader) peer(v *value) {
 		Roam:        o.access("roam"),
 		Access:      o.access("access"),
 		AutoAdd:     o.autoAdd(p.site.Landing),
-		Import:      o.profile("import", gateway.ImportFields),
+		Import:      o.imports(p.site.Landing),
 
 		RequireSigned: o.flag("require_signed"),
 	}

@@ -53,7 +53,7 @@ func TestWhatIsPrintedLoadsAsTheSame(t *testing.T) {
 		"redirects":                  minimal + "    redirects: {mode: enforce, allow: ['HTTPS://login.example.org:443/', 'https://*.example.org/x/', 'http://[2001:db8::1]:8080', 'moodlemobile:']}\n",
 		"landings by header":         minimal + "    landing: header\n",
 		"all of landings": minimal + "    landing: {by: header, name: '{username}.{idp host}.mnet', token_file: password}\n" +
-			"    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: ask, import: [lang]}, {wwwroot: 'https://b.example', subscribe: [sso_idp], auto_add_remote_users: existing, import: []}, {wwwroot: 'https://c.example', auto_add_remote_users: create, import: [lang, country, city]}]\n",
+			"    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: ask, import: [lang]}, {wwwroot: 'https://b.example', subscribe: [sso_idp], auto_add_remote_users: existing, import: []}, {wwwroot: 'https://c.example', auto_add_remote_users: create, import: [lang, picture, country, city]}]\n",
 		"landings by OAuth 2":        minimal + "    landing: {by: oauth2, issuer_id: 3, token_file: password, client_secret_file: secret}\n",
 		"all of landings by OAuth 2": minimal + "    landing: {by: oauth2, name: plain, issuer_id: 12, token_env: JUMPGATE_TEST_TOKEN, client_id: x, client_secret_env: JUMPGATE_TEST_CLIENT}\n    peers: [{wwwroot: 'https://a.example', subscribe: [sso_idp], auto_add_remote_users: ask}]\n",
 		"landings at an application": minimal + "    landing: jwt\n",

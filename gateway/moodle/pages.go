@@ -2,6 +2,7 @@ package moodle
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ const (
 	PageMFA      = "/admin/tool/mfa/auth.php"   // where tool_mfa asks for a factor
 	PageLogout   = "/login/logout.php"          // with the sesskey; without it, asks
 	PageOAuth2   = "/admin/oauth2callback.php"  // a login at a provider comes back to it
-	pageAJAX     = "/lib/ajax/service.php"
+	PageAJAX     = "/lib/ajax/service.php"      // what the scripts of pages call
 	pageREST     = "/webservice/rest/server.php"
 )
 
@@ -25,9 +26,9 @@ const DefaultCookie = "MoodleSession"
 // of that name, or "" if there is none or it is not one that PHP makes. Of
 // several cookies of the name PHP takes the first, whatever is in it, and none
 // if one of them is an element of an array (source of PHP: main/php_variables.c);
-// so does this. It allocates nothing.
+// so does this. It allocates nothing, unless the id is written with escapes.
 func RequestSession(r *http.Request, cookie string) string {
-	session, found := "", false
+	session, found, array := "", false, false
 	for _, line := range r.Header["Cookie"] {
 		for line != "" {
 			var pair string
@@ -36,16 +37,48 @@ func RequestSession(r *http.Request, cookie string) string {
 			rest, named := cutCookieName(name, cookie)
 			switch {
 			case named && strings.HasPrefix(rest, "["):
-				return ""
+				switch depth := indexes(rest); {
+				case depth > maxIndexes: // then it forgets all of the name
+					session, found, array = "", false, false
+				case depth > 0:
+					array = true
+				}
 			case named && rest == "" && !found:
 				session, found = value, true
 			}
 		}
 	}
-	if !validSessionID(session) {
+	if array {
 		return ""
 	}
-	return session
+	return sessionID(session)
+}
+
+const maxIndexes = 64 // max_input_nesting_level, unless somebody has changed it
+
+// indexes returns how many indexes of an array PHP sees at the beginning of s. A
+// "[" without an end is none.
+func indexes(s string) (n int) {
+	for strings.HasPrefix(s, "[") && n <= maxIndexes {
+		end := strings.IndexByte(s, ']')
+		if end < 0 && n < maxIndexes {
+			break
+		}
+		n++
+		s = s[end+1:]
+	}
+	return n
+}
+
+// sessionID returns the session id in the value of a cookie, or "" if it is none.
+// PHP writes the comma of its ids as %2C, and takes any escape (source of PHP:
+// ext/session/session.c, main/php_variables.c).
+func sessionID(value string) string {
+	sid, err := url.PathUnescape(value)
+	if err != nil || !validSessionID(sid) {
+		return ""
+	}
+	return sid
 }
 
 // cutCookieName returns what follows the name that PHP gives a cookie, in
@@ -85,10 +118,7 @@ func SetsSession(h http.Header, cookie string) (sid string, ok bool) {
 		if !found || strings.TrimSpace(name) != cookie {
 			continue
 		}
-		sid, ok = strings.Trim(strings.TrimSpace(value), `"`), true
-		if !validSessionID(sid) { // PHP deletes a cookie by setting it to "deleted"
-			sid = ""
-		}
+		sid, ok = sessionID(strings.Trim(strings.TrimSpace(value), `"`)), true // PHP deletes a cookie by setting it to "deleted"
 	}
 	return sid, ok
 }

@@ -2,6 +2,7 @@ package moodle
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -19,9 +20,21 @@ func TestRequestSessionTakesTheFirstCookieThatPHPTakes(t *testing.T) {
 		"in quotes":             {`MoodleSession="` + testSID + `"`, ""},
 		"an array":              {"MoodleSession[x]=1; MoodleSession=" + testSID, ""},
 		"made an array":         {"MoodleSession=" + testSID + "; MoodleSession[]=1", ""},
+		"no end of an index":    {"MoodleSession[x=1; MoodleSession=" + testSID + "; MoodleSession[", testSID},
+		"what follows an index": {"MoodleSession[x]y=1; MoodleSession=" + testSID, ""},
+		"half an index":         {"MoodleSession[x][y=1; MoodleSession=" + testSID, ""},
+		"64 indexes":            {"MoodleSession" + strings.Repeat("[a]", 64) + "=1; MoodleSession=" + testSID, ""},
+		"more than PHP takes":   {"MoodleSession[]=1; MoodleSession" + strings.Repeat("[a]", 65) + "=1; MoodleSession=" + testSID, testSID},
+		"more, behind it":       {"MoodleSession=" + testSID + "; MoodleSession" + strings.Repeat("[]", 65) + "=1", ""},
+		"more, without an end":  {"MoodleSession" + strings.Repeat("[a]", 64) + "[=1; MoodleSession=" + testSID, testSID},
+		"a blank as an index":   {"MoodleSession[ ]=1; MoodleSession=" + testSID, ""},
 		"without a value":       {"MoodleSession; MoodleSession=" + testSID, ""},
 		"an empty one":          {"MoodleSession=; MoodleSession=" + testSID, ""},
-		"escaped":               {"MoodleSession=%61" + testSID[1:], ""},
+		"escaped":               {"MoodleSession=%61" + testSID[1:], "a" + testSID[1:]},
+		"escaped by PHP":        {"MoodleSession=" + testSID + "%2Cx", testSID + ",x"},
+		"escaped badly":         {"MoodleSession=" + testSID + "%2", ""},
+		"escaped twice":         {"MoodleSession=" + testSID + "%252C", ""},
+		"an escaped line end":   {"MoodleSession=" + testSID + "%0d%0a", ""},
 		"a blank behind it":     {"MoodleSession=" + testSID + " ;x=y", ""},
 		"no blank between":      {"a=b;MoodleSession=" + testSID + ";c=d", testSID},
 		"blanks before it":      {"a=b; \t MoodleSession=" + testSID, testSID},
@@ -33,7 +46,7 @@ func TestRequestSessionTakesTheFirstCookieThatPHPTakes(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			r := &http.Request{Header: http.Header{"Cookie": {tt.cookies}}}
-			if n := testing.AllocsPerRun(10, func() { RequestSession(r, DefaultCookie) }); n != 0 {
+			if n := testing.AllocsPerRun(10, func() { RequestSession(r, DefaultCookie) }); n != 0 && !strings.Contains(tt.cookies, "%") {
 				t.Errorf("%v allocations", n)
 			}
 			if got := RequestSession(r, DefaultCookie); got != tt.want {
@@ -69,6 +82,7 @@ func TestSetsSessionTakesTheLastCookieThatABrowserKeeps(t *testing.T) {
 		"set, then deleted":     {[]string{"MoodleSession=" + testSID, "MoodleSession=deleted; Max-Age=0"}, "", true},
 		"what is no session id": {[]string{"MoodleSession=a%0d%0ab; path=/"}, "", true},
 		"no pair":               {[]string{"MoodleSession"}, "", false},
+		"escaped by PHP":        {[]string{"MoodleSession=" + testSID + "%2Cx; path=/"}, testSID + ",x", true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

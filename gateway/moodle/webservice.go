@@ -87,6 +87,11 @@ func (e *wsException) Error() string {
 		hint = ": the web service token is not valid"
 	case "accessexception":
 		hint = ": the token's service does not contain the function, or its user may not use it"
+		if e.Function == pageUpload {
+			hint = ": the token's service is not one that can upload files, or its user may not use it"
+		}
+	case "nopermissions":
+		hint = ": the token's user lacks a capability that the function needs"
 	case "servicenotavailable":
 		hint = ": this Moodle does not offer the function to its own pages, configure a web service token"
 	}
@@ -125,30 +130,42 @@ func (w *Web) recordByToken(ctx context.Context, token string, userID int64) (ga
 
 // usersByToken asks by REST for the users with a value in a field.
 func (w *Web) usersByToken(ctx context.Context, token, field, value string) ([]userRecord, error) {
-	form := url.Values{
-		"wstoken":            {token},
-		"wsfunction":         {wsUsersByField},
-		"moodlewsrestformat": {"json"},
-		"field":              {field},
-		"values[0]":          {value},
-	}
-	req, err := w.request(ctx, http.MethodPost, pageREST, []byte(form.Encode()))
+	body, err := w.rest(ctx, token, wsUsersByField, url.Values{"field": {field}, "values[0]": {value}})
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	status, _, body, err := w.do(req)
-	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("status %d", status)
-	}
+	return usersOf(body)
+}
+
+// rest calls a function by REST, and returns the answer. A refused one is a
+// *wsException.
+func (w *Web) rest(ctx context.Context, token, function string, args url.Values) ([]byte, error) {
+	args.Set("wstoken", token)
+	args.Set("wsfunction", function)
+	args.Set("moodlewsrestformat", "json")
+	body, err := w.post(ctx, pageREST, "application/x-www-form-urlencoded", []byte(args.Encode()))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", wsUsersByField, err)
+		return nil, fmt.Errorf("%s: %w", function, err)
 	}
 	var refused struct{ Exception, ErrorCode string }
 	if json.Unmarshal(body, &refused) == nil && refused.Exception != "" {
-		return nil, &wsException{wsUsersByField, refused.ErrorCode}
+		return nil, &wsException{function, refused.ErrorCode}
 	}
-	return usersOf(body)
+	return body, nil
+}
+
+// post returns what a page of the web services answers, which is always a 200.
+func (w *Web) post(ctx context.Context, page, contentType string, body []byte) ([]byte, error) {
+	req, err := w.request(ctx, http.MethodPost, page, body)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", contentType)
+	status, _, answer, err := w.do(req)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("status %d", status)
+	}
+	return answer, err
 }
 
 // usersOf reads an answer of core_user_get_users_by_field.
@@ -243,7 +260,7 @@ func (w *Web) ajax(ctx context.Context, b Browser, sesskey string, calls ...ajax
 	if err != nil {
 		return nil, err
 	}
-	req, err := w.request(ctx, http.MethodPost, pageAJAX, payload)
+	req, err := w.request(ctx, http.MethodPost, PageAJAX, payload)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"math/big"
 	"net/http"
@@ -22,10 +21,14 @@ import (
 )
 
 // Application is a stand-in for an application that is no Moodle, behind a gateway
-// that tells it who makes a request. All its pages but the first are notes, for
-// those who are logged in: others are answered 401. It verifies assertions by itself, with nothing but the
+// that tells it who makes a request. All its pages but the first show what the
+// demo's forum talks about, under the same address as there, to those who are logged
+// in: others are answered 401. It verifies assertions by itself, with nothing but the
 // standard library, as an application without a library for JWTs would.
 type Application struct {
+	// Redirects is as in ForumOptions; nil says nothing.
+	Redirects func(*http.Request) string
+
 	wwwroot gateway.Wwwroot
 	mux     *http.ServeMux
 	now     func() time.Time
@@ -33,9 +36,6 @@ type Application struct {
 	mu   sync.Mutex
 	keys map[string]webKey // by kid
 }
-
-// NoteLink is the page of a note, below the wwwroot.
-const NoteLink = "/notes/7#p3"
 
 // NewApplication returns the application of a site, which fetches its keys there.
 // now may be nil.
@@ -52,17 +52,7 @@ func NewApplication(wwwroot gateway.Wwwroot, now func() time.Time) *Application 
 
 func (a *Application) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
-var applicationTemplate = template.Must(template.New("application").Parse(`<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Notes</title></head><body>
-<p id="who">{{with .}}Logged in as {{.sub}}: {{.name}}, of {{.home}}{{else}}Nobody is logged in{{end}}</p>
-<p id="p1">Bring a pencil.</p>
-<p id="p2">The answer is 42.</p>
-<p id="p3">Hand in by Friday.</p>
-<form method="get" action="jumpgate/logout"><button>Log out</button></form>
-</body></html>
-`))
-
-// page shows a note, or the front page.
+// page shows the discussion, or the front page.
 func (a *Application) page(w http.ResponseWriter, r *http.Request, private bool) {
 	var claims map[string]any
 	if values := r.Header["Jumpgate-Assertion"]; len(values) > 0 {
@@ -75,8 +65,15 @@ func (a *Application) page(w http.ResponseWriter, r *http.Request, private bool)
 		http.Error(w, "log in first", http.StatusUnauthorized)
 		return
 	}
+	data := map[string]any{"Root": a.wwwroot.String(), "Claims": claims, "Page": SampleDeepLink}
+	if private {
+		data["Discussion"] = SampleDiscussions(a.now())[0]
+		if a.Redirects != nil {
+			data["Redirects"] = a.Redirects(r)
+		}
+	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_ = applicationTemplate.Execute(w, claims) // or the browser is gone
+	_ = templates.ExecuteTemplate(w, "application.html", data) // or the browser is gone
 }
 
 // webKey is a key as a key set has it (RFC 7517).

@@ -41,6 +41,7 @@ type HomeOptions struct {
 type Mail struct {
 	From    string
 	Subject string
+	Site    string // where the forum is
 	Course  string
 	Excerpt string
 	Link    string // the jump link

@@ -82,7 +82,7 @@ func (m *mnetSite) confirm(q *request, home *mnetPeer, token string) (u User, pr
 		m.refetchIcon(q.r.Context(), home, u, remote)
 		return u, ""
 	}
-	profile.ID, profile.Picture = known.ID, known.Picture
+	profile.ID, profile.Picture, profile.Suspended = known.ID, known.Picture, known.Suspended
 	m.users.update(known.ID, func(u *User) { u.User = profile })
 	m.refetchIcon(q.r.Context(), home, known, remote)
 	// The home is told of the enrolments of those who return; whether it

@@ -109,7 +109,9 @@ func (q *request) oauth2User(who claims) (User, bool) {
 			return q.oauth2Updated(u, told), !u.Suspended
 		}
 	}
-	u, ok := q.users.find(func(u *User) bool { return u.MnetHostID == localHostID && strings.EqualFold(u.Email, who.Email) })
+	u, ok := q.users.find(func(u *User) bool {
+		return u.MnetHostID == localHostID && !u.Deleted && strings.EqualFold(u.Email, who.Email)
+	})
 	if ok && !o.Confirm {
 		o.links[username] = u.ID
 		return q.oauth2Updated(u, told), true // a suspended one too: the session ends with the next page

@@ -14,6 +14,14 @@ func SampleUser(password string) User {
 	}}
 }
 
+// SampleOther is another learner of the demo.
+func SampleOther(password string) User {
+	return User{Password: password, User: gateway.User{
+		Username: "mary", FirstName: "Mary", LastName: "Somerville", Email: "mary@home.example",
+		City: "Jedburgh", Country: "GB",
+	}}
+}
+
 // SampleDeepLink is the path, with its fragment, of the post that SampleMail
 // is about.
 const SampleDeepLink = "/mod/forum/discuss.php?d=1#p3"
@@ -23,10 +31,11 @@ const (
 	sampleTitle  = "Note G: one division in the table of operations"
 )
 
-// SampleMail is the notification of the reply, with link as its jump link.
-func SampleMail(link string, now time.Time) Mail {
+// SampleMail is the notification of the reply by the site of that name, with link as
+// its jump link.
+func SampleMail(site, link string, now time.Time) Mail {
 	return Mail{
-		From: "Charles Babbage", Course: sampleCourse, Subject: "Re: " + sampleTitle, Link: link,
+		From: "Charles Babbage", Site: site, Course: sampleCourse, Subject: "Re: " + sampleTitle, Link: link,
 		Sent:    now.Add(-25 * time.Minute),
 		Excerpt: "You have a new reply in “" + sampleTitle + "”.\n\n“You have found it. Operation 4 should divide V4 by V5 …”",
 	}

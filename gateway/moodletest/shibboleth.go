@@ -84,5 +84,12 @@ func (f *Forum) Update(username string, change func(*User)) {
 	}
 }
 
+// UpdateVisitor is Update for an account that MNet has made.
+func (f *Forum) UpdateVisitor(username string, change func(*User)) {
+	if u, ok := f.users.find(func(u *User) bool { return u.Username == username && u.Auth == "mnet" }); ok {
+		f.users.update(u.ID, change)
+	}
+}
+
 // User returns a local account.
 func (f *Forum) User(username string) (User, bool) { return f.users.byName(username, localHostID) }

@@ -47,6 +47,7 @@ type site struct {
 	endpoint
 
 	token      string  // of web services
+	drafts     drafts  // of its user
 	shibboleth bool    // auth_shibboleth is enabled and set up
 	oauth2     *oauth2 // auth_oauth2 is, if it is not nil
 

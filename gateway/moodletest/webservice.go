@@ -124,6 +124,7 @@ func (st *site) userFields(u *User) map[string]any {
 func (st *site) webServices(token string) {
 	if st.token = token; token != "" {
 		st.mux.HandleFunc("/webservice/rest/server.php", st.restServer)
+		st.mux.HandleFunc("/webservice/upload.php", st.uploadPage)
 	}
 }
 
@@ -142,7 +143,15 @@ func (st *site) restServer(w http.ResponseWriter, r *http.Request) {
 		if err := r.ParseForm(); err != nil || subtle.ConstantTimeCompare([]byte(r.Form.Get("wstoken")), []byte(st.token)) != 1 {
 			return exception(`core\exception\moodle_exception`, "invalidtoken", "Invalid token - token not found", "")
 		}
-		if function := r.Form.Get("wsfunction"); function != "core_user_get_users_by_field" {
+		switch function := r.Form.Get("wsfunction"); function {
+		case "core_user_get_users_by_field":
+		case "core_user_update_picture":
+			answer, code := st.updatePicture(r.Form)
+			if code != "" {
+				return exception(`core\exception\moodle_exception`, code, "No picture", "")
+			}
+			return answer
+		default:
 			return exception("webservice_access_exception", "accessexception", "Access control exception",
 				"Access to the function "+function+"() is not allowed.")
 		}

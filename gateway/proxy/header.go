@@ -67,9 +67,11 @@ func (p *Proxy) setOurs(out http.Header, r *http.Request) {
 }
 
 // cleanResponse removes from the upstream's header what concerns only the
-// connection to it, and every attempt to set a cookie of ours.
+// connection to it, every attempt to set a cookie of ours, and the assertion, if
+// the upstream repeats what it is told.
 func cleanResponse(h http.Header) {
 	dropListed(h, h["Connection"])
+	delete(h, AssertionHeader)
 	for _, name := range hopByHop {
 		delete(h, name)
 	}

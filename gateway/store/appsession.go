@@ -13,7 +13,7 @@ import (
 )
 
 // AppSession is the session of a learner who has landed at a site that has no
-// sessions of its own for them. Nothing of it changes while it lasts.
+// sessions of its own for them. Nothing of it changes while it lasts. EndVisit ends it.
 type AppSession struct {
 	Home     gateway.Wwwroot `json:"home"`
 	Username string          `json:"username"` // at the home
@@ -21,12 +21,21 @@ type AppSession struct {
 	Expires  time.Time       `json:"expires"`  // at the latest; set by BeginAppSession, in UTC
 }
 
-// BeginAppSession remembers a session that ends after life, or when it has not been
-// looked at for idle, and returns the value of the cookie that stands for it: 40
-// characters that nobody has seen before. It takes the place of the session of the
-// cookie former, if that is one. One round trip.
-func (s *Site) BeginAppSession(ctx context.Context, v AppSession, life, idle time.Duration, former string) (cookie string, err error) {
-	v.Expires = s.r.now().UTC().Add(life)
+// AppLanding is how an AppSession begins. It is a Visit, of the same cookie.
+type AppLanding struct {
+	Session    AppSession
+	UserAgent  string        // hexadecimal SHA-1 of the browser's User-Agent header
+	Life, Idle time.Duration // the session ends after Life, or when it has not been looked at for Idle
+	Former     string        // the cookie of the session whose place it takes, if that is one
+	Awaited    bool          // see Land
+}
+
+// BeginAppSession remembers a session and returns the value of the cookie that stands
+// for it: 40 characters that nobody has seen before. It is ErrLoggedOut where Land
+// is, and changes nothing then. One round trip.
+func (s *Site) BeginAppSession(ctx context.Context, l AppLanding) (cookie string, err error) {
+	v := l.Session
+	v.Expires = s.r.now().UTC().Add(l.Life)
 	record, err := json.Marshal(v)
 	if err == nil && len(record) > maxGrant {
 		err = fmt.Errorf("longer than %d bytes", maxGrant)
@@ -35,15 +44,9 @@ func (s *Site) BeginAppSession(ctx context.Context, v AppSession, life, idle tim
 		return "", fmt.Errorf("session: %w", err)
 	}
 	cookie = random(secretLength)
-	_, err = s.r.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.Set(ctx, s.appKey(cookie), record, min(idle, life))
-		if wellFormed(former, secretLength) {
-			p.Del(ctx, s.appKey(former))
-		}
-		return nil
-	})
-	if err != nil {
-		return "", fail("begin session", err)
+	visit := Visit{Home: v.Home, Username: v.Username, Account: v.User.Username, UserAgent: l.UserAgent, Hash: hash(cookie)}
+	if err := s.land(ctx, visit, l.Life, l.Awaited, []any{record, min(l.Idle, l.Life).Milliseconds(), hash(l.Former), s.key(kindVisits, "")}); err != nil {
+		return "", err
 	}
 	return cookie, nil
 }
@@ -54,7 +57,7 @@ func (s *Site) AppSession(ctx context.Context, cookie string, idle time.Duration
 	if !wellFormed(cookie, secretLength) {
 		return AppSession{}, false, nil
 	}
-	record, err := s.r.batched.GetEx(ctx, s.appKey(cookie), idle).Bytes()
+	record, err := s.r.batched.GetEx(ctx, s.appKey(hash(cookie)), idle).Bytes()
 	switch {
 	case errors.Is(err, redis.Nil):
 		return AppSession{}, false, nil
@@ -74,16 +77,8 @@ func (s *Site) KeepAppSession(ctx context.Context, cookie string, idle time.Dura
 	if !wellFormed(cookie, secretLength) {
 		return false, nil
 	}
-	lasts, err := s.r.batched.PExpire(ctx, s.appKey(cookie), idle).Result()
+	lasts, err := s.r.batched.PExpire(ctx, s.appKey(hash(cookie)), idle).Result()
 	return lasts, fail("keep session", err)
 }
 
-// EndAppSession ends the session that a cookie stands for. One round trip.
-func (s *Site) EndAppSession(ctx context.Context, cookie string) error {
-	if !wellFormed(cookie, secretLength) {
-		return nil
-	}
-	return fail("end session", s.r.client.Del(ctx, s.appKey(cookie)).Err())
-}
-
-func (s *Site) appKey(cookie string) string { return s.key(kindApp, hash(cookie)) }
+func (s *Site) appKey(hash string) string { return s.key(kindApp, hash) }

@@ -170,30 +170,39 @@ func (s *Site) extend(ctx context.Context, e *Extended, peer gateway.Wwwroot, us
 // ListPeerSessions returns the live sessions of up to limit learners, and
 // whether there are more. It walks over all keys of the Redis.
 func (s *Site) ListPeerSessions(ctx context.Context, limit int) (all []PeerSession, more bool, err error) {
-	prefix := s.key(kindLearner, "")
-	node, err := s.node(ctx, prefix)
-	if err != nil {
-		return nil, false, fail("list peer sessions", err)
-	}
-	learners := map[string]bool{} // SCAN may show a key twice
-	keys := node.Scan(ctx, 0, globEscaper.Replace(prefix)+"*", 1000).Iterator()
-	for keys.Next(ctx) {
-		username := strings.TrimPrefix(keys.Val(), prefix)
-		if learners[username] {
-			continue
-		}
-		if len(learners) == limit {
-			return all, true, nil
-		}
-		learners[username] = true
+	more, err = s.each(ctx, kindLearner, limit, func(username string) error {
 		sessions, err := s.PeerSessions(ctx, username)
-		if err != nil {
-			return nil, false, err
-		}
 		now := s.r.now()
 		all = append(all, slices.DeleteFunc(sessions, func(p PeerSession) bool { return !p.Live(now) })...)
+		return err
+	})
+	return all, more, err
+}
+
+// each calls do with what follows the kind in the keys of up to limit things, and
+// reports whether there are more. It walks over all keys of the Redis.
+func (s *Site) each(ctx context.Context, kind string, limit int, do func(rest string) error) (more bool, err error) {
+	prefix := s.key(kind, "")
+	node, err := s.node(ctx, prefix)
+	if err != nil {
+		return false, fail("walk over keys", err)
 	}
-	return all, false, fail("list peer sessions", keys.Err())
+	seen := map[string]bool{} // SCAN may show a key twice
+	keys := node.Scan(ctx, 0, globEscaper.Replace(prefix)+"*", 1000).Iterator()
+	for keys.Next(ctx) {
+		rest := strings.TrimPrefix(keys.Val(), prefix)
+		if seen[rest] {
+			continue
+		}
+		if len(seen) == limit {
+			return true, nil
+		}
+		seen[rest] = true
+		if err := do(rest); err != nil {
+			return false, err
+		}
+	}
+	return false, fail("walk over keys", keys.Err())
 }
 
 // globEscaper makes a wwwroot with an IPv6 address match nothing but itself.

@@ -40,12 +40,16 @@ var (
 	//go:embed told.lua
 	toldLua string
 
+	//go:embed ours.lua
+	oursLua string // functions for those that follow
 	//go:embed land.lua
 	landLua string
 	//go:embed visit.lua
 	visitLua string
 	//go:embed visits.lua
 	visitsLua string
+	//go:embed hold.lua
+	holdLua string
 	//go:embed letgo.lua
 	letGoLua string
 	//go:embed endvisit.lua
@@ -68,11 +72,12 @@ var (
 	scriptTold     = redis.NewScript(toldLua)
 
 	scriptLand     = redis.NewScript(landLua)
-	scriptVisit    = redis.NewScript(visitLua)
-	scriptVisits   = redis.NewScript(visitsLua)
+	scriptVisit    = redis.NewScript(oursLua + visitLua)
+	scriptVisits   = redis.NewScript(oursLua + visitsLua)
+	scriptHold     = redis.NewScript(holdLua)
 	scriptLetGo    = redis.NewScript(letGoLua)
 	scriptEndVisit = redis.NewScript(endVisitLua)
-	scriptRenew    = redis.NewScript(renewLua)
+	scriptRenew    = redis.NewScript(oursLua + renewLua)
 	scriptTurn     = redis.NewScript(turnLua)
 
 	scriptClaimMail = redis.NewScript(claimMailLua)

@@ -38,8 +38,8 @@ const (
 	kindKey     = "key:"     // + agreed, gateways, sealed: the MNet key of the site
 	kindChain   = "chain:"   // + wwwroot: refreshes of a peer's key
 	kindLogin   = "login:"   // + hash of the cookie's value: a Login
-	kindVisits  = "visits:"  // + home and username: hash of Visits by the hash of their Moodle session
-	kindVisit   = "visit:"   // + hash of a Moodle session: home and username
+	kindVisits  = "visits:"  // + home and username: hash of Visits by the hash of their session
+	kindVisit   = "visit:"   // + hash of a session: home and username
 	kindHeld    = "held:"    // + hash of a Moodle session: by how many landings it is held, and whether it is to end
 	kindGone    = "gone:"    // + browser, home and username: see Await
 	kindBusy    = "busy"     // sorted set: home and username by when they were busy last
@@ -50,6 +50,7 @@ const (
 	kindAccess  = "access:"  // + hash of an access token: likewise
 	kindClaimed = "claimed:" // + hash of a mail address: hash of the subject who lands with it
 	kindMail    = "mail:"    // + keyed hash of a mail address: sorted set of wwwroots of homes by time (s)
+	kindTaken   = "taken:"   // + account of a visitor: digest and version of the picture that was taken from their home
 	// Limits have the rules that refuse as their kinds: "rate-user:" + username,
 	// "rate-address:" + network, "rate-peer:" + wwwroot: see rate.lua.
 )

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"crypto/sha1" // the wire's, protocol page, section 5.3
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,15 +32,15 @@ const (
 
 // Visit is a session here of a learner of another home, which a landing of ours
 // began: Moodle's row of mnet_session on the side of the service provider
-// (protocol page, section 7).
+// (protocol page, section 7). That of an application is an AppSession.
 type Visit struct {
 	Home      gateway.Wwwroot
 	Username  string // at home
 	Account   string // what the learner is called here
-	UserID    int64  // the account's
+	UserID    int64  // the account's; 0 at an application
 	UserAgent string // hexadecimal SHA-1 of the browser's User-Agent header
-	Session   string // the id of the Moodle session, sealed by the caller
-	Hash      string // HomeHash of that id
+	Session   string // the id of the Moodle session, sealed by the caller; empty at an application
+	Hash      string // HomeHash of that id, or of the cookie
 	Started   time.Time
 	Expires   time.Time
 }
@@ -53,15 +55,26 @@ func (s *Site) visitKey(hash string) string { return s.key(kindVisit, hash) }
 // awaited, it is ErrLoggedOut if CallOff was asked to end it since Await. One round
 // trip.
 func (s *Site) Land(ctx context.Context, v Visit, life time.Duration, awaited bool) error {
+	if v.Session == "" {
+		return errors.New("visit: it has no session")
+	}
+	return s.land(ctx, v, life, awaited, nil)
+}
+
+// land is Land. More are the arguments of the script for a session at an application.
+func (s *Site) land(ctx context.Context, v Visit, life time.Duration, awaited bool, more []any) error {
 	if v.Username == "" || len(v.Username) > maxUsername || len(v.Account) > maxUsername || len(v.Session) > maxSealedID ||
 		v.Hash == "" || v.UserAgent == "" || strings.ContainsAny(v.Account+v.UserAgent+v.Session+v.Hash, " \n") {
 		return errors.New("visit: a field is empty, too long or has a blank")
 	}
 	who, now := visitor(v.Home, v.Username), s.r.now()
 	record := fmt.Sprintf("%s %d %s %s", v.UserAgent, v.UserID, v.Account, v.Session)
-	began, err := scriptLand.Run(ctx, s.r.client,
-		[]string{s.key(kindVisits, who), s.visitKey(v.Hash), s.key(kindBusy, ""), s.key(kindHeld, v.Hash), s.goneKey(who, v.UserAgent)},
-		micros(now), micros(now.Add(life)), life.Milliseconds(), v.Hash, record, who, maxVisits, s.visitKey(""), busyKept.Milliseconds(), awaited).Int()
+	keys := []string{s.key(kindVisits, who), s.visitKey(v.Hash), s.key(kindBusy, ""), s.key(kindHeld, v.Hash), s.goneKey(who, v.UserAgent)}
+	args := []any{micros(now), micros(now.Add(life)), life.Milliseconds(), v.Hash, record, who, maxVisits, s.visitKey(""), busyKept.Milliseconds(), awaited, s.appKey("")}
+	if more != nil {
+		keys, args = append(keys, s.appKey(v.Hash)), append(args, more...)
+	}
+	began, err := scriptLand.Run(ctx, s.r.client, keys, args...).Int()
 	if err == nil && began == 0 {
 		return ErrLoggedOut
 	}
@@ -76,11 +89,12 @@ func (s *Site) Await(ctx context.Context, home gateway.Wwwroot, username, userAg
 	return fail("await a landing", s.r.client.Del(ctx, s.goneKey(visitor(home, username), userAgent)).Err())
 }
 
-// VisitOf returns the visit to which a session of Moodle's belongs, or false.
-// One round trip.
-func (s *Site) VisitOf(ctx context.Context, moodleSessionID string) (Visit, bool, error) {
-	hash := HomeHash(moodleSessionID)
-	answer, err := scriptVisit.Run(ctx, s.r.client, []string{s.visitKey(hash)}, hash, s.key(kindVisits, "")).StringSlice()
+// VisitOf returns the visit to which a session of Moodle's belongs, or a cookie of an
+// AppSession, or false. One round trip.
+func (s *Site) VisitOf(ctx context.Context, session string) (Visit, bool, error) {
+	hash := HomeHash(session)
+	answer, err := scriptVisit.Run(ctx, s.r.client, []string{s.visitKey(hash), s.appKey(hash)},
+		hash, s.key(kindVisits, ""), micros(s.r.now())).StringSlice()
 	if err != nil || len(answer) != 2 {
 		return Visit{}, false, fail("read visit", err)
 	}
@@ -99,7 +113,7 @@ func (s *Site) Visits(ctx context.Context, home gateway.Wwwroot, username, userA
 // to end, but for those that are held: those are left to who holds them, which
 // held reports. One round trip.
 func (s *Site) CallOff(ctx context.Context, home gateway.Wwwroot, username, userAgent string) (all []Visit, held bool, err error) {
-	if userAgent == "" {
+	if len(userAgent) != hex.EncodedLen(sha1.Size) { // no browser's
 		return nil, false, nil
 	}
 	return s.visits(ctx, home, username, userAgent, true)
@@ -111,7 +125,7 @@ func (s *Site) visits(ctx context.Context, home gateway.Wwwroot, username, userA
 	}
 	who := visitor(home, username)
 	answer, err := scriptVisits.Run(ctx, s.r.client, []string{s.key(kindVisits, who), s.goneKey(who, userAgent)},
-		micros(s.r.now()), userAgent, s.key(kindHeld, ""), callOff, goneKept.Milliseconds()).StringSlice()
+		micros(s.r.now()), userAgent, s.key(kindHeld, ""), callOff, goneKept.Milliseconds(), s.appKey("")).StringSlice()
 	if err != nil || len(answer) == 0 {
 		return nil, false, fail("read visits", err)
 	}
@@ -125,24 +139,43 @@ func (s *Site) visits(ctx context.Context, home gateway.Wwwroot, username, userA
 	return all, answer[0] == "held", nil
 }
 
-// EndVisit forgets a visit. One round trip.
+// ListVisits returns the live visits of up to limit learners, of one home or, if that
+// is zero, of all, and whether there are more. It walks over all keys of the Redis.
+func (s *Site) ListVisits(ctx context.Context, home gateway.Wwwroot, limit int) (all []Visit, more bool, err error) {
+	of := ""
+	if !home.IsZero() {
+		of = visitor(home, "")
+	}
+	more, err = s.each(ctx, kindVisits+of, limit, func(rest string) error {
+		home, username, _ := strings.Cut(of+rest, " ")
+		w, err := gateway.ParseWwwroot(home)
+		if err != nil {
+			return fmt.Errorf("record of a visit is malformed: %w", err)
+		}
+		visits, err := s.Visits(ctx, w, username, "")
+		all = append(all, visits...)
+		return err
+	})
+	return all, more, err
+}
+
+// EndVisit forgets a visit, and ends the session at an application that it is. One
+// round trip.
 func (s *Site) EndVisit(ctx context.Context, v Visit) error {
 	who := visitor(v.Home, v.Username)
 	return fail("end visit", scriptEndVisit.Run(ctx, s.r.client,
-		[]string{s.key(kindVisits, who), s.visitKey(v.Hash), s.key(kindBusy, "")}, v.Hash, who).Err())
+		[]string{s.key(kindVisits, who), s.visitKey(v.Hash), s.key(kindBusy, ""), s.appKey(v.Hash)}, v.Hash, who).Err())
 }
 
 // Hold keeps the session of a visit while a landing more is under way. The home
 // may have it ended before it says whose the token is: for it, a new one begins with
 // each landing. Until Land, or LetGo, once for each Hold, CallOff spares it, for 15
-// seconds at most. One round trip.
+// seconds at most: once it has, to hold it again does not make that longer. One
+// round trip.
 func (s *Site) Hold(ctx context.Context, moodleSessionID string) error {
-	held := s.key(kindHeld, HomeHash(moodleSessionID))
-	pipe := s.r.client.TxPipeline()
-	pipe.HIncrBy(ctx, held, "holds", 1)
-	pipe.PExpire(ctx, held, holdLife)
-	_, err := pipe.Exec(ctx)
-	return fail("hold a session", err)
+	hash := HomeHash(moodleSessionID)
+	return fail("hold a session", scriptHold.Run(ctx, s.r.client, []string{s.key(kindHeld, hash), s.visitKey(hash)},
+		holdLife.Milliseconds(), hash, s.key(kindVisits, "")).Err())
 }
 
 // LetGo ends a Hold and reports whether CallOff has spared the session meanwhile,
@@ -152,24 +185,34 @@ func (s *Site) LetGo(ctx context.Context, moodleSessionID string) (calledOff boo
 	return calledOff, fail("let go of a session", err)
 }
 
-// RenewVisits notes that these sessions of Moodle's are in use now: those that
-// are visits live on for life, counted from now, and their learners are busy. One
-// round trip for each 100 sessions.
-func (s *Site) RenewVisits(ctx context.Context, moodleSessionIDs []string, life time.Duration) error {
+// RenewVisits notes that these sessions, of Moodle's or at an application, are in use
+// now: those that are visits live on for life, counted from now, unless they are
+// AppSessions, and their learners are busy. It returns those that CallOff said were to
+// end, which do not live on, whoever was to end them. One round trip for each 100
+// sessions.
+func (s *Site) RenewVisits(ctx context.Context, sessions []string, life time.Duration) (off []Visit, err error) {
 	now := s.r.now()
-	for chunk := range slices.Chunk(moodleSessionIDs, maxRenewed) {
+	for chunk := range slices.Chunk(sessions, maxRenewed) {
 		keys, args := []string{s.key(kindBusy, "")}, []any{
-			micros(now), micros(now.Add(life)), life.Milliseconds(), busyKept.Milliseconds(), s.key(kindVisits, ""),
+			micros(now), micros(now.Add(life)), life.Milliseconds(), busyKept.Milliseconds(), s.key(kindVisits, ""), s.key(kindHeld, ""),
 		}
 		for _, id := range chunk {
 			hash := HomeHash(id)
 			keys, args = append(keys, s.visitKey(hash)), append(args, hash)
 		}
-		if err := scriptRenew.Run(ctx, s.r.client, keys, args...).Err(); err != nil {
-			return fail("renew visits", err)
+		answer, err := scriptRenew.Run(ctx, s.r.client, keys, args...).StringSlice()
+		if err != nil {
+			return off, fail("renew visits", err)
+		}
+		for triple := range slices.Chunk(answer, 3) {
+			v, err := parseVisit(triple[0], triple[1], triple[len(triple)-1])
+			if err != nil {
+				return off, err
+			}
+			off = append(off, v)
 		}
 	}
-	return nil
+	return off, nil
 }
 
 // Busy returns the learners of each home who have been busy here since then. One
@@ -207,11 +250,12 @@ func (s *Site) Turn(ctx context.Context, name string, lease, every time.Duration
 }
 
 // parseVisit reads a record: started, expires (µs), browser, user id, name of
-// the account and the sealed session, with blanks between.
+// the account and the sealed session, with blanks between, and "off" if it was to
+// end. At an application the session is empty: see ours.lua.
 func parseVisit(who, hash, record string) (Visit, error) {
 	home, username, _ := strings.Cut(who, " ")
 	w, err := gateway.ParseWwwroot(home)
-	parts := strings.Split(record, " ")
+	parts := strings.Split(strings.TrimSuffix(record, " off"), " ")
 	if err != nil || len(parts) != 6 {
 		return Visit{}, errors.New("record of a visit is malformed")
 	}

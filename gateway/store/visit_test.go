@@ -115,8 +115,8 @@ func TestAVisitEndsByItself(t *testing.T) {
 		}
 		f.clock.advance(visitLife - time.Minute)
 		f.wantTrips(t, 1, func() {
-			if err := f.RenewVisits(ctx, []string{"one", "nobodys"}, visitLife); err != nil {
-				t.Error(err)
+			if off, err := f.RenewVisits(ctx, []string{"one", "nobodys"}, visitLife); len(off) != 0 || err != nil {
+				t.Error(off, err)
 			}
 		})
 		f.clock.advance(2 * time.Minute)
@@ -125,7 +125,7 @@ func TestAVisitEndsByItself(t *testing.T) {
 		if _, ok, err := f.VisitOf(ctx, "two"); ok || err != nil {
 			t.Errorf("%t, %v", ok, err)
 		}
-		if err := f.RenewVisits(ctx, []string{"two"}, visitLife); err != nil {
+		if _, err := f.RenewVisits(ctx, []string{"two"}, visitLife); err != nil {
 			t.Error(err)
 		}
 		if _, ok, _ := f.VisitOf(ctx, "two"); ok {
@@ -163,6 +163,7 @@ func TestWhatIsNoVisitIsRefused(t *testing.T) {
 		"an account with a blank": func(v *Visit) { v.Account = "a b" },
 		"no browser":              func(v *Visit) { v.UserAgent = "" },
 		"no session":              func(v *Visit) { v.Hash = "" },
+		"none that is sealed":     func(v *Visit) { v.Session = "" },
 		"a long session":          func(v *Visit) { v.Session = string(make([]byte, maxSealedID+1)) },
 	} {
 		v := aVisit(someHome, "ada", firefoxUA, "one")
@@ -198,6 +199,7 @@ func TestASessionThatIsHeldIsSpared(t *testing.T) {
 		if off, err := f.LetGo(ctx, "one"); off || err != nil {
 			t.Errorf("twice: %t, %v", off, err)
 		}
+		f.lands(t, v) // the home vouches for the learner anew, here and below
 		hold()
 		hold()        // by another tab
 		f.lands(t, v) // which lets go once
@@ -209,6 +211,7 @@ func TestASessionThatIsHeldIsSpared(t *testing.T) {
 		if wantSealed(t, all, err, "sealed-one", "sealed-two"); held {
 			t.Error("one is held for good")
 		}
+		f.lands(t, v)
 		hold()
 		hold()
 		f.CallOff(ctx, someHome, "ada", firefoxUA)
@@ -217,6 +220,7 @@ func TestASessionThatIsHeldIsSpared(t *testing.T) {
 				t.Errorf("let go %d times: %t, %v", i+1, off, err)
 			}
 		}
+		f.lands(t, v)
 		hold()
 		if ttl := f.r.client.PTTL(ctx, f.key(kindHeld, HomeHash("one"))).Val(); ttl <= 0 || ttl > holdLife {
 			t.Errorf("it is held for %s", ttl)
@@ -250,7 +254,7 @@ func TestWhoIsBusy(t *testing.T) {
 		if got := busy(later); len(got) != 0 {
 			t.Errorf("busy are %v", got)
 		}
-		if err := f.RenewVisits(ctx, []string{"one", "three"}, visitLife); err != nil {
+		if _, err := f.RenewVisits(ctx, []string{"one", "three"}, visitLife); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.EndVisit(ctx, aVisit(someHome, "bob b", firefoxUA, "three")); err != nil {
@@ -263,7 +267,7 @@ func TestWhoIsBusy(t *testing.T) {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
 		f.clock.advance(2 * busyKept)
-		if err := f.RenewVisits(ctx, []string{"none"}, visitLife); err != nil {
+		if _, err := f.RenewVisits(ctx, []string{"none"}, visitLife); err != nil {
 			t.Fatal(err)
 		}
 		if got := busy(start); len(got) != 0 {
@@ -281,7 +285,7 @@ func TestManySessionsAreRenewedAtOnce(t *testing.T) {
 		f.lands(t, aVisit(someHome, "ada", firefoxUA, ids[2*maxRenewed]))
 		f.clock.advance(time.Hour)
 		f.wantTrips(t, 3, func() {
-			if err := f.RenewVisits(t.Context(), ids, visitLife); err != nil {
+			if _, err := f.RenewVisits(t.Context(), ids, visitLife); err != nil {
 				t.Error(err)
 			}
 		})
@@ -379,6 +383,125 @@ func TestWhoLogsOutAtHomeWhileTheyAreAskedDoesNotLand(t *testing.T) {
 		}
 		if err := land(v, false); err != nil { // by a new token
 			t.Error(err)
+		}
+	})
+}
+
+func TestAHomeFillsNoKeysWithWhatIsNoBrowser(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		for _, userAgent := range []string{firefoxUA + "0", strings.Repeat("a", 1<<20), "x " + someHome.String()} {
+			if all, held, err := f.CallOff(t.Context(), someHome, "ada", userAgent); len(all) != 0 || held || err != nil {
+				t.Errorf("%v, %t, %v", all, held, err)
+			}
+			if f.r.client.Exists(t.Context(), f.goneKey(visitor(someHome, "ada"), userAgent)).Val() != 0 {
+				t.Errorf("a browser of %d bytes is remembered", len(userAgent))
+			}
+		}
+	})
+}
+
+func TestASessionThatWasToEndIsNotRenewed(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		ctx := t.Context()
+		f.lands(t, aVisit(someHome, "ada", firefoxUA, "one"), aVisit(someHome, "ada", firefoxUA, "two"), aVisit(someHome, "ada", chromeUA, "three"), aVisit(someHome, "bob b", firefoxUA, "four"))
+		if err := f.Hold(ctx, "two"); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, _, err := f.CallOff(ctx, someHome, "ada", firefoxUA); err != nil {
+				t.Fatal(err)
+			}
+		}
+		renew := func(want ...string) {
+			t.Helper()
+			off, err := f.RenewVisits(ctx, []string{"one", "two", "three", "four"}, visitLife)
+			wantSealed(t, off, err, want...)
+		}
+		expires := func(session string) time.Time {
+			t.Helper()
+			v, ok, err := f.VisitOf(ctx, session)
+			if !ok || err != nil {
+				t.Fatalf("%s: %t, %v", session, ok, err)
+			}
+			return v.Expires
+		}
+		one, two, three := expires("one"), expires("two"), expires("three")
+		f.clock.advance(time.Second)
+		later := f.clock.now()
+		renew("sealed-one") // two is somebody's who decides
+		if !expires("one").Equal(one) || !expires("two").Equal(two) || !expires("three").After(three) {
+			t.Error("not what is in use was renewed")
+		}
+		f.r.client.Del(ctx, f.key(kindHeld, HomeHash("two"))) // who holds it is gone
+		renew("sealed-one", "sealed-two")
+		all, held, err := f.CallOff(ctx, someHome, "ada", firefoxUA)
+		if wantSealed(t, all, err, "sealed-one", "sealed-two"); held {
+			t.Error("one is held")
+		}
+		f.lands(t, aVisit(someHome, "ada", firefoxUA, "two")) // the learner is logged in at home once more
+		renew("sealed-one")
+		if busy, err := f.Busy(ctx, later); len(busy[someHome]) != 2 || err != nil {
+			t.Errorf("busy are %v, %v", busy, err)
+		}
+	})
+}
+
+func TestWhoIsToGoIsNotHeldForLong(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		ctx, v, key := t.Context(), aVisit(someHome, "ada", firefoxUA, "one"), f.key(kindHeld, HomeHash("one"))
+		hold := func() {
+			t.Helper()
+			f.wantTrips(t, 1, func() {
+				if err := f.Hold(ctx, "one"); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		callOff := func(want bool) {
+			t.Helper()
+			if _, held, err := f.CallOff(ctx, someHome, "ada", firefoxUA); held != want || err != nil {
+				t.Errorf("held: %t, %v", held, err)
+			}
+		}
+		f.lands(t, v)
+		hold()
+		callOff(true)
+		f.r.client.PExpire(ctx, key, 5*time.Second)
+		hold() // once more, and so on without end
+		if ttl := f.r.client.PTTL(ctx, key).Val(); ttl > 5*time.Second {
+			t.Errorf("it is held for %s more", ttl)
+		}
+		f.r.client.Del(ctx, key) // as time does
+		hold()
+		callOff(false)
+		if off, err := f.LetGo(ctx, "one"); off || err != nil {
+			t.Errorf("let go: %t, %v", off, err)
+		}
+		f.lands(t, v) // the home vouches for the learner anew
+		hold()
+		callOff(true)
+	})
+}
+
+func TestVisitsAreListed(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		f.lands(t, aVisit(someHome, "ada lovelace", firefoxUA, "one"), aVisit(someHome, "ada lovelace", chromeUA, "two"), aVisit(otherHome, "ada", firefoxUA, "three"))
+		f.begins(t, otherHome, "bob", firefoxUA, "")
+		all, more, err := f.ListVisits(t.Context(), gateway.Wwwroot{}, 3)
+		if wantSealed(t, all, err, "", "sealed-one", "sealed-three", "sealed-two"); more {
+			t.Error("there are more")
+		}
+		if all, more, err := f.ListVisits(t.Context(), gateway.Wwwroot{}, 2); len(all) < 2 || len(all) > 3 || !more || err != nil {
+			t.Errorf("%v, %t, %v", all, more, err)
+		}
+		all, more, err = f.ListVisits(t.Context(), someHome, 3)
+		if wantSealed(t, all, err, "sealed-one", "sealed-two"); more {
+			t.Error("there are more")
+		}
+		f.clock.advance(visitLife)
+		all, more, err = f.ListVisits(t.Context(), gateway.Wwwroot{}, 3)
+		if wantSealed(t, all, err); more {
+			t.Error("there are more")
 		}
 	})
 }

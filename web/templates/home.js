@@ -7,6 +7,10 @@ const travel = () => {
 };
 addEventListener("hashchange", travel);
 travel();
+// Who cannot be logged in shall know before they have chosen.
+document.cookie = "jumpgate-try=1; path=/; samesite=lax";
+document.getElementById("cookieless").hidden = document.cookie.includes("jumpgate-try=1");
+document.cookie = "jumpgate-try=; path=/; max-age=0";
 const search = document.getElementById("search");
 const items = Array.from(document.querySelectorAll("#homes li"));
 const shown = () => items.filter((item) => !item.hidden).map((item) => item.firstElementChild);
