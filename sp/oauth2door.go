@@ -20,7 +20,8 @@ import (
 // mail address, and links the two for good (source: complete_login in
 // auth/oauth2/classes/auth.php). So nobody gets that far whose mail address a local
 // account has which is not theirs: one that the plugin has made, under their name,
-// with their subject as its ID number, which nobody but an administrator can change.
+// with their subject as its ID number. Moodle lets users change their own, unless
+// the plugin's settings lock it (source: user/edit_form.php).
 type OAuth2Door struct {
 	Moodle   OAuth2Moodle
 	IssuerID int64 // Moodle's number of the OAuth 2 service that is us
@@ -29,6 +30,10 @@ type OAuth2Door struct {
 	// Accounts returns the accounts that have a value in a field: see
 	// moodle.Web.AccountsBy.
 	Accounts func(ctx context.Context, field, value string) ([]moodle.Account, error)
+
+	// Claim reports whether no other subject lands with a mail address at the
+	// moment: store.Site.ClaimMail.
+	Claim func(ctx context.Context, mail, subject string) (bool, error)
 }
 
 // OAuth2Moodle is a Moodle that logs in by OAuth 2: moodle.Web.
@@ -67,12 +72,32 @@ func (d *OAuth2Door) logIn(ctx context.Context, b moodle.Browser, n Newcomer) (l
 			return login, nil, refusal{gateway.RuleAccountMail, err}
 		}
 	}
+	if err := d.claim(ctx, n, seen); err != nil {
+		return login, nil, err
+	}
 	code, err := d.Provider.issue(ctx, n)
 	if err != nil {
 		return login, nil, err
 	}
 	login, err = d.Moodle.OAuth2Login(ctx, b, d.IssuerID, code)
 	return login, seen, loginRefused(err)
+}
+
+// claim keeps others out who have the mail address as well, as long as no account
+// shows that it is the newcomer's. Of two who came at once, the plugin would link
+// the second to the account that it has just made for the first, and write into
+// that who the second is, each time they came.
+func (d *OAuth2Door) claim(ctx context.Context, n Newcomer, seen []moodle.Account) error {
+	for _, account := range seen {
+		if account.Auth == moodle.AuthOAuth2 {
+			return nil
+		}
+	}
+	claimed, err := d.Claim(ctx, n.Account.Email, n.subject())
+	if err == nil && !claimed {
+		err = refusal{gateway.RuleAccountMail, errors.New("another learner has come with the same mail address in the last two minutes")}
+	}
+	return err
 }
 
 // mayBeTaken says why the plugin must not be led to an account of a newcomer's mail
@@ -93,7 +118,7 @@ func (d *OAuth2Door) isMarked(account moodle.Account, n Newcomer) error {
 	if account.IDNumber == n.subject() {
 		return nil
 	}
-	return fmt.Errorf("account %d has the name of the learner, but not the ID number %q: in Moodle's OAuth 2 service, map the field sub to idnumber; "+
+	return fmt.Errorf("account %d has the name of the learner, but not the ID number %q: in Moodle's OAuth 2 service, map the field sub to idnumber, and in the plugin's settings lock the ID number (Unlocked if empty); "+
 		"then, if the account is this learner's, write that into it", account.ID, n.subject())
 }
 

@@ -44,7 +44,7 @@ func (g *instance) headerLogins(c *config.Config, s *config.Site, state *store.S
 		return nil
 	}
 	return &sp.HeaderLogins{
-		Names: s.Landing.Names, Door: door(s, asked, provider), Visits: visits, Call: caller.Call, Pictures: g.takenPictures(s, state, asked),
+		Names: s.Landing.Names, Door: door(s, state, asked, provider), Visits: visits, Call: caller.Call, Pictures: g.takenPictures(s, state, asked),
 		Spend: func(ctx context.Context, addr netip.Addr) error {
 			return state.Spend(ctx, store.PerAddress(addr, c.Limits.JumpsPerAddress))
 		},
@@ -52,7 +52,7 @@ func (g *instance) headerLogins(c *config.Config, s *config.Site, state *store.S
 }
 
 // door returns how a site's Moodle lets learners in, or nil if there is none.
-func door(s *config.Site, asked *moodle.Web, provider *sp.Provider) sp.Door {
+func door(s *config.Site, state *store.Site, asked *moodle.Web, provider *sp.Provider) sp.Door {
 	accounts := func(ctx context.Context, field, value string) ([]moodle.Account, error) {
 		return asked.AccountsBy(ctx, string(s.Landing.Token), field, value)
 	}
@@ -60,7 +60,7 @@ func door(s *config.Site, asked *moodle.Web, provider *sp.Provider) sp.Door {
 	case config.LandingHeader:
 		return &sp.HeaderDoor{Moodle: asked, Accounts: accounts}
 	case config.LandingOAuth2:
-		return &sp.OAuth2Door{Moodle: asked, Accounts: accounts, IssuerID: s.Landing.IssuerID, Provider: provider}
+		return &sp.OAuth2Door{Moodle: asked, Accounts: accounts, Claim: state.ClaimMail, IssuerID: s.Landing.IssuerID, Provider: provider}
 	}
 	return nil
 }

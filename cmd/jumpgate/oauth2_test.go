@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -199,4 +200,27 @@ func TestACodeOfAnotherLearnerLetsNobodyIn(t *testing.T) {
 	if ended != 1 || !strings.Contains(h.log.String(), "reason=invalid_grant") {
 		t.Errorf("%d sessions were ended", ended)
 	}
+}
+
+// TestOfTwoWhoLandAtOnceWithOneMailAddressOneDoes: while Moodle logs in the first,
+// the other one comes, and no account has the address yet.
+func TestOfTwoWhoLandAtOnceWithOneMailAddressOneDoes(t *testing.T) {
+	h := newOAuth2Forum(t, headerSetting{})
+	var first atomic.Bool
+	namesake := newVisitor(t)
+	through := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/auth/oauth2/login.php" && first.CompareAndSwap(false, true) {
+				namesake.follow(h.landing(1, "ada"))
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	h.through.Store(&through)
+	h.arrives(newVisitor(t), 0, "ada")
+	namesake.refused(h, "account-mail")
+	if _, made := h.moodle.User(h.account(1, "ada")); made || !strings.Contains(h.log.String(), "has come with the same mail address") {
+		t.Error("the namesake has an account, or the log does not say why not")
+	}
+	h.arrives(newVisitor(t), 0, "ada")
 }

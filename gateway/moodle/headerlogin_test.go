@@ -103,16 +103,17 @@ func TestAccountsAreFoundByAField(t *testing.T) {
 	for _, test := range []struct {
 		name, answer string
 		want         []Account
-		fails        bool
+		fails        string
 	}{
-		{"none", "[]", nil, false},
-		{"one", "[" + record + "]", []Account{{7, "ada", "mnet", "ada@home.test", "https://home.test#ada"}}, false},
-		{"a token that is wrong", `{"exception":"x","errorcode":"invalidtoken","message":"` + testToken + `"}`, nil, true},
-		{"no answer of Moodle's", "<html>", nil, true},
+		{"none", "[]", nil, ""},
+		{"one", "[" + record + "]", []Account{{7, "ada", "mnet", "ada@home.test", "https://home.test#ada"}}, ""},
+		{"a token that is wrong", `{"exception":"x","errorcode":"invalidtoken","message":"` + testToken + `"}`, nil, "is not valid"},
+		{"that of a user who has not agreed to a policy", `{"exception":"x","errorcode":"sitepolicynotagreed","message":""}`, nil, "the token's user has to"},
+		{"no answer of Moodle's", "<html>", nil, "not a list"},
 	} {
 		s := &standIn{rest: test.answer}
 		got, err := web(t, s, func(*WebOptions) {}).AccountsBy(t.Context(), testToken, "email", "ada@home.test")
-		if diff := cmp.Diff(test.want, got); diff != "" || (err != nil) != test.fails || err != nil && strings.Contains(err.Error(), testToken) {
+		if diff := cmp.Diff(test.want, got); diff != "" || (err != nil) != (test.fails != "") || err != nil && (strings.Contains(err.Error(), testToken) || !strings.Contains(err.Error(), test.fails)) {
 			t.Errorf("%s: %v (-want +got):\n%s", test.name, err, diff)
 		}
 	}

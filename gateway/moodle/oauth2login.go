@@ -122,6 +122,9 @@ func (w *Web) AccountsBy(ctx context.Context, token, field, value string) ([]Acc
 	ctx, cancel := context.WithTimeout(ctx, webTimeout)
 	defer cancel()
 	users, err := w.usersByToken(ctx, token, field, value)
+	if refused, ok := errors.AsType[*wsException](err); ok && refused.loginIncomplete() {
+		err = fmt.Errorf("%w: the token's user has to agree to the site's policies, fill in the profile or change the password", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -103,6 +103,8 @@ func TestOAuth2LoginFails(t *testing.T) {
 		{"since the plugin is off", nobodys, answer(404, "", code+"auth_oauth2/notenabled"), true, "notenabled: the plugin OAuth 2 is not enabled"},
 		{"since the service is not for logins", nobodys, answer(404, "", code+"auth_oauth2/issuernologin"), true, "issuernologin"},
 		{"since it gets no token", nobodys, answer(404, "", code+"core_error/oauth2upgradetokenerror"), true, "another client id or secret"},
+		{"since a password has to be changed that there is not", nobodys, answer(404, "", code+"auth/nopasswordchangeforced"), true, "auth_forcepasswordchange"},
+		{"with an error of the plugin's own", nobodys, answer(404, "", code+"moodle/generalexceptionmessage"), true, "domain of the mail address"},
 		{"in maintenance", nobodys, answer(503, "", ""), false, "status 503"},
 		{"in maintenance already at the login page", answer(503, "", ""), nil, false, "login page: status 503"},
 		{"with a cookie of another name", func(w http.ResponseWriter, _ *http.Request) {

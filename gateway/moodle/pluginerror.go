@@ -25,6 +25,8 @@ var pluginHints = map[string]string{
 	"notenabled":                 "the plugin OAuth 2 is not enabled (Manage authentication)",
 	"issuernologin":              "the OAuth 2 service is not enabled, or not for the login page",
 	"oauth2upgradetokenerror":    "Moodle did not get a token from us: its OAuth 2 service has another client id or secret, or cannot reach this site's public address",
+	"nopasswordchangeforced":     "the account has to change its password first (preference auth_forcepasswordchange), and its plugin has none: take that off",
+	"generalexceptionmessage":    "Moodle's log may say more; so it ends if the OAuth 2 service does not take the domain of the mail address (Login domains)",
 	"invalidrecord":              "landing.issuer_id is not the number of an OAuth 2 service",
 	"dmlexception":               "landing.issuer_id is not the number of an OAuth 2 service",
 }

@@ -162,7 +162,7 @@ func newFixture(t testing.TB, o Options) fixture {
 	}
 	// Connect and teach Redis the scripts: neither is part of the steady state.
 	for _, script := range []*redis.Script{scriptMint, scriptSpend, scriptSave, scriptClaim, scriptRedeem, scriptExtend, scriptEndPeers,
-		scriptLand, scriptVisit, scriptVisits, scriptHold, scriptLetGo, scriptEndVisit, scriptRenew, scriptTurn} {
+		scriptLand, scriptVisit, scriptVisits, scriptHold, scriptLetGo, scriptEndVisit, scriptRenew, scriptTurn, scriptClaimMail} {
 		if err := script.Load(t.Context(), r.client).Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -50,6 +50,15 @@ func (s *Site) Access(ctx context.Context, token string) ([]byte, error) {
 	return s.kept(s.r.client.Get(ctx, s.key(kindAccess, hash(token))).Result())
 }
 
+// ClaimMail reports whether subject may land with a mail address: whether nobody else
+// has claimed it while a code of theirs, or an access token, may be in use. Letter
+// case does not matter. One round trip.
+func (s *Site) ClaimMail(ctx context.Context, mail, subject string) (bool, error) {
+	claimed, err := scriptClaimMail.Run(ctx, s.r.client, []string{s.key(kindClaimed, hash(strings.ToLower(mail)))},
+		hash(subject), (CodeLife + AccessLife).Milliseconds()).Bool()
+	return claimed, fail("claim a mail address", err)
+}
+
 // keep remembers a record under a secret of its own.
 func (s *Site) keep(ctx context.Context, kind string, record []byte, life time.Duration) (secret string, err error) {
 	if len(record) > maxGrant {

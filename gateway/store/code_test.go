@@ -72,3 +72,39 @@ func TestACodeIsRedeemedOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestAMailAddressIsClaimedByOne(t *testing.T) {
+	eachRedis(t, func(t *testing.T, f fixture) {
+		for _, step := range []struct {
+			mail, subject string
+			want          bool
+		}{
+			{"ada@home.test", "https://home.test#ada", true},
+			{"ada@home.test", "https://other.test#ada", false},
+			{"Ada@Home.test", "https://other.test#ada", false},
+			{"ada@home.test", "https://home.test#ada", true},
+			{"ada@other.test", "https://other.test#ada", true},
+		} {
+			f.wantTrips(t, 1, func() {
+				if got, err := f.ClaimMail(t.Context(), step.mail, step.subject); got != step.want || err != nil {
+					t.Errorf("%s by %s: %t, %v", step.mail, step.subject, got, err)
+				}
+			})
+		}
+		key := f.key(kindClaimed, hash("ada@home.test"))
+		if life, err := f.r.client.PTTL(t.Context(), key).Result(); life <= 0 || life > CodeLife+AccessLife || err != nil {
+			t.Errorf("it lasts for %v, %v", life, err)
+		}
+		for _, key := range f.keys(t) {
+			if strings.Contains(key, "@") {
+				t.Errorf("a mail address is in Redis: %s", key)
+			}
+		}
+		if err := f.r.client.Del(t.Context(), key).Err(); err != nil { // its time is over
+			t.Fatal(err)
+		}
+		if got, err := f.again().ClaimMail(t.Context(), "ada@home.test", "https://other.test#ada"); !got || err != nil {
+			t.Errorf("afterwards, at another gateway: %t, %v", got, err)
+		}
+	})
+}

@@ -58,6 +58,8 @@ var (
 	renewLua string
 	//go:embed turn.lua
 	turnLua string
+	//go:embed claimmail.lua
+	claimMailLua string
 
 	scriptMint     = redis.NewScript(rateLua + mintLua)
 	scriptSpend    = redis.NewScript(rateLua + spendLua)
@@ -77,6 +79,8 @@ var (
 	scriptEndVisit = redis.NewScript(endVisitLua)
 	scriptRenew    = redis.NewScript(oursLua + renewLua)
 	scriptTurn     = redis.NewScript(turnLua)
+
+	scriptClaimMail = redis.NewScript(claimMailLua)
 
 	scriptKey       = redis.NewScript(keyLua)
 	scriptChangeKey = redis.NewScript(changeKeyLua)

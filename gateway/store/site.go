@@ -48,6 +48,7 @@ const (
 	kindApp     = "app:"     // + hash of the cookie's value: an AppSession
 	kindCode    = "code:"    // + hash of an authorization code: what it stands for
 	kindAccess  = "access:"  // + hash of an access token: likewise
+	kindClaimed = "claimed:" // + hash of a mail address: hash of the subject who lands with it
 	kindMail    = "mail:"    // + keyed hash of a mail address: sorted set of wwwroots of homes by time (s)
 	kindTaken   = "taken:"   // + account of a visitor: digest and version of the picture that was taken from their home
 	// Limits have the rules that refuse as their kinds: "rate-user:" + username,
