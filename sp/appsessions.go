@@ -237,7 +237,7 @@ func (l *Landings) logInApp(r *http.Request, a Arrival, account gateway.User) Ar
 
 // enterApp begins a session.
 func (l *Landings) enterApp(r *http.Request, a Arrival, account gateway.User) Arrival {
-	if name, err := l.Header.Names.Of(a.Home.Wwwroot, a.learner); err != nil || name != account.Username { // since the learner was asked
+	if name, err := l.Logins.Names.Of(a.Home.Wwwroot, a.learner); err != nil || name != account.Username { // since the learner was asked
 		return l.turnAway(a, refusal{gateway.RuleAccountRefused, errors.New("the configuration gives accounts other names by now")})
 	}
 	cookie, err := l.App.begin(r, store.AppSession{Home: a.Home.Wwwroot, Username: a.learner, User: account}, a.asked)

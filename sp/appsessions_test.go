@@ -67,13 +67,13 @@ func newApplicationSite(t testing.TB, algorithm string, change ...func(*gateway.
 	t.Cleanup(func() { v.redis.Close() })
 	v.redis.Client().AddHook(counting{&v.trips})
 	v.Landings.Now = now
-	v.Landings.Header.Door = nil
+	v.Landings.Logins.Door = nil
 	visits := &sp.Visits{
 		Site: v.Site, Peers: v.Peers, Store: v.redis.Site(v.Site), Now: now, Children: mnet.NewChildren(func(mnet.Logout) {}, nil),
 		Call: func(context.Context, *gateway.Peer, string, ...mnet.Value) (mnet.Value, error) { return "", nil },
 	}
 	t.Cleanup(visits.Children.Wait)
-	v.Landings.Header.Visits = visits
+	v.Landings.Logins.Visits = visits
 	v.Landings.App = &sp.AppSessions{
 		Site: v.Site, Peers: v.Peers, Store: v.redis.Site(v.Site), Visits: visits, Idle: time.Hour, Life: 2 * time.Hour, Now: now,
 		Assertions: &sp.Assertions{Site: v.Site, Algorithm: algorithm, Keys: func() []*mnet.Key { return v.keys }, Now: now},

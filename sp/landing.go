@@ -42,9 +42,9 @@ type Landings struct {
 	Seal   gateway.Secrets
 	Client func(r *http.Request) netip.Addr // the browser's address
 	Now    func() time.Time
-	Header *HeaderLogins // nil if Moodle itself has MNet
-	App    *AppSessions  // with Header, at a site that is no Moodle: it has the sessions
-	Learns *Learns       // nil if nothing is to be learned of landings
+	Logins *Logins      // nil if Moodle itself has MNet
+	App    *AppSessions // with Logins, at a site that is no Moodle: it has the sessions
+	Learns *Learns      // nil if nothing is to be learned of landings
 }
 
 // What becomes of a landing, besides that it is refused.
@@ -179,8 +179,8 @@ func (l *Landings) present(r *http.Request) (present, error) {
 		return present{}, nil
 	}
 	who, err := l.Source.Identity(r.Context(), l.browser(r, session))
-	if l.Header != nil {
-		l.Header.Visits.note(session)
+	if l.Logins != nil {
+		l.Logins.Visits.note(session)
 	}
 	return present{session, who}, err
 }

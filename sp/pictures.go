@@ -54,10 +54,10 @@ func pictureVersion(text func(field string) string) string {
 // if it is another one than the last. Nobody waits for it, and what does not get
 // its turn has it after a later landing.
 func (l *Landings) TakePicture(a Arrival) {
-	if l.Header == nil || l.Header.Pictures == nil || a.account.ID == 0 || a.account.Picture == "" || a.Refused || a.Err != nil {
+	if l.Logins == nil || l.Logins.Pictures == nil || a.account.ID == 0 || a.account.Picture == "" || a.Refused || a.Err != nil {
 		return
 	}
-	p := l.Header.Pictures
+	p := l.Logins.Pictures
 	p.Taking.start(func(ctx context.Context) {
 		if err := l.takePicture(ctx, a); err != nil && p.is(a.Home.Wwwroot.String()+" "+err.Error()) {
 			p.Failed(a.Home, err)
@@ -79,13 +79,13 @@ func (p *Pictures) is(wrong string) bool {
 // the same under another name is not given to Moodle again, where the learner may
 // have chosen one of their own since.
 func (l *Landings) takePicture(ctx context.Context, a Arrival) error {
-	p, account := l.Header.Pictures, a.account.Username
+	p, account := l.Logins.Pictures, a.account.Username
 	had, err := p.Store.TakenPicture(ctx, account)
 	now := store.TakenPicture{Version: a.Home.Wwwroot.String() + " " + a.account.Picture, Digest: had.Digest}
 	if err != nil || had.Version == now.Version {
 		return err
 	}
-	told, err := l.Header.Call(ctx, a.Home, fetchUserImage, a.learner)
+	told, err := l.Logins.Call(ctx, a.Home, fetchUserImage, a.learner)
 	if err != nil {
 		return fmt.Errorf("the home does not tell it: %w", err)
 	}

@@ -55,7 +55,7 @@ func newAlbum(t testing.TB, change ...func(*gateway.Peer)) *album {
 	}
 	learning := sp.NewLearning()
 	t.Cleanup(learning.Close)
-	a.Header.Pictures = &sp.Pictures{
+	a.Logins.Pictures = &sp.Pictures{
 		Store: redis.Site(wwwroot(t, fmt.Sprintf("https://album%d.test", albums.Add(1)))), Taking: learning,
 		Set: func(_ context.Context, userID int64, picture []byte) error {
 			a.mu.Lock()
@@ -71,7 +71,7 @@ func newAlbum(t testing.TB, change ...func(*gateway.Peer)) *album {
 			a.logged = append(a.logged, home.Wwwroot.String()+" "+err.Error())
 		},
 	}
-	a.Header.Call = func(_ context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error) {
+	a.Logins.Call = func(_ context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if strings.HasSuffix(method, "/user_authorise") {
@@ -98,7 +98,7 @@ func (a *album) land(t testing.TB, session string) sp.Arrival {
 
 func (a *album) after(arrival sp.Arrival) {
 	a.TakePicture(arrival)
-	a.Header.Pictures.Taking.Wait()
+	a.Logins.Pictures.Taking.Wait()
 }
 
 // imageOf is the answer of fetch_user_image with a picture.
@@ -172,7 +172,7 @@ func TestPicturesThatAreNotTaken(t *testing.T) {
 	})
 	t.Run("because there is no token", func(t *testing.T) {
 		a := newAlbum(t)
-		a.Header.Pictures, a.Once = nil, marks{}
+		a.Logins.Pictures, a.Once = nil, marks{}
 		if a.TakePicture(a.lands(t, "")); len(a.asked) != 0 {
 			t.Errorf("asked %q", a.asked)
 		}
@@ -328,8 +328,8 @@ func TestAPictureThatIsNotTakenIsTriedAgainLater(t *testing.T) {
 // TestAHomeThatHangsHoldsUpNobody has a home that never hands out a picture.
 func TestAHomeThatHangsHoldsUpNobody(t *testing.T) {
 	a := newAlbum(t)
-	call, hanging := a.Header.Call, make(chan time.Duration, 100)
-	a.Header.Call = func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error) {
+	call, hanging := a.Logins.Call, make(chan time.Duration, 100)
+	a.Logins.Call = func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error) {
 		if strings.HasSuffix(method, "/user_authorise") {
 			return call(ctx, home, method, params...)
 		}
@@ -348,7 +348,7 @@ func TestAHomeThatHangsHoldsUpNobody(t *testing.T) {
 	if limit := <-hanging; limit <= 0 || limit > 15*time.Second {
 		t.Errorf("a home may hang for %s", limit)
 	}
-	a.Header.Pictures.Taking.Close()
+	a.Logins.Pictures.Taking.Close()
 	if n := len(hanging) + 1; n > 16 {
 		t.Errorf("%d hang at once", n)
 	}
@@ -357,7 +357,7 @@ func TestAHomeThatHangsHoldsUpNobody(t *testing.T) {
 	}
 	a.Once = marks{}
 	a.TakePicture(a.lands(t, ""))
-	if a.Header.Pictures.Taking.Wait(); len(hanging) > 16 {
+	if a.Logins.Pictures.Taking.Wait(); len(hanging) > 16 {
 		t.Error("something is begun after the end")
 	}
 }

@@ -92,7 +92,7 @@ func newOAuth2Forum(t testing.TB, answer mnet.Value, change ...func(*gateway.Pee
 		source[session] = id
 	}
 	f.Source = source
-	f.Header.Door = &sp.OAuth2Door{Moodle: m, IssuerID: 3, Provider: m.provider, Claim: redis.Site(f.Site).ClaimMail, Accounts: func(_ context.Context, field, value string) ([]moodle.Account, error) {
+	f.Logins.Door = &sp.OAuth2Door{Moodle: m, IssuerID: 3, Provider: m.provider, Claim: redis.Site(f.Site).ClaimMail, Accounts: func(_ context.Context, field, value string) ([]moodle.Account, error) {
 		m.asked = append(m.asked, field+"="+value)
 		return m.accounts[value], m.askErr
 	}}
@@ -202,7 +202,7 @@ func TestWhomAnOAuth2DoorLetsIn(t *testing.T) {
 	})
 	t.Run("the service has no number yet", func(t *testing.T) {
 		f, m := newOAuth2Forum(t, ada())
-		f.Header.Door.(*sp.OAuth2Door).IssuerID = 0
+		f.Logins.Door.(*sp.OAuth2Door).IssuerID = 0
 		if a := f.lands(t, ""); a.Rule != gateway.RuleAccountRefused || !strings.Contains(a.Cause.Error(), "landing.issuer_id") || m.codes != nil {
 			t.Errorf("%+v", a)
 		}
@@ -236,7 +236,7 @@ func TestWhoGetsNoToken(t *testing.T) {
 		var issued string
 		issuing := *m.provider
 		issuing.Codes = caught{m.provider.Codes, &issued}
-		f.Header.Door.(*sp.OAuth2Door).Provider = &issuing
+		f.Logins.Door.(*sp.OAuth2Door).Provider = &issuing
 		f.Once = marks{}
 		f.lands(t, "")
 		return issued

@@ -80,7 +80,7 @@ func (l *Landings) redeem(r *http.Request, a Arrival) (learner string, account g
 	if refused != nil || err != nil {
 		return "", account, refused, err
 	}
-	told, err := l.Header.Call(ctx, a.Home, userAuthorise, a.Token, agentHash(r))
+	told, err := l.Logins.Call(ctx, a.Home, userAuthorise, a.Token, agentHash(r))
 	if err != nil {
 		rule := gateway.RuleHomeFailed
 		if fault, ok := errors.AsType[*mnet.Fault](err); ok && !fault.Unauthenticated &&
@@ -92,7 +92,7 @@ func (l *Landings) redeem(r *http.Request, a Arrival) (learner string, account g
 	if used, err := l.Once.Replayed(ctx, sha256.Sum256([]byte("jumpgate token\x00"+token))); used || err != nil {
 		return "", account, &refusal{rule: gateway.RuleTokenUsed}, err
 	}
-	account, refused = l.Header.account(a.Home, told)
+	account, refused = l.Logins.account(a.Home, told)
 	if fields, ok := mnet.Map(told); ok {
 		name, _ := fields.Get("username")
 		learner = mnet.Text(name)
@@ -114,7 +114,7 @@ var (
 // account reads what a home says about a learner (protocol page, section 6), and
 // returns the account that they have here. Of what is not needed nothing is taken
 // that is not as it should be, or that the configuration does not let in.
-func (h *HeaderLogins) account(home *gateway.Peer, told mnet.Value) (gateway.User, *refusal) {
+func (h *Logins) account(home *gateway.Peer, told mnet.Value) (gateway.User, *refusal) {
 	learner, ok := mnet.Map(told)
 	if !ok {
 		return gateway.User{}, &refusal{gateway.RuleHomeFailed, errors.New("the home's answer is no user")}

@@ -117,7 +117,7 @@ func (l *Landings) Switch(w http.ResponseWriter, r *http.Request) Arrival {
 	var t ticket
 	text, err := l.Seal.Open(r.PostForm["landing"][0], l.asked(here))
 	if err != nil || json.Unmarshal([]byte(text), &t) != nil || !l.Now().Before(t.Expires) ||
-		!here.loggedIn() && t.Account == nil || t.Account != nil && l.Header == nil {
+		!here.loggedIn() && t.Account == nil || t.Account != nil && l.Logins == nil {
 		return Arrival{}.refuse(gateway.RuleConfirmOver)
 	}
 	return l.decided(r, here, t, r.PostForm["answer"][0])

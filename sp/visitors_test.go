@@ -22,7 +22,7 @@ func TestVisitorsAreRemote(t *testing.T) {
 
 func TestTheHomeOfAVisitor(t *testing.T) {
 	f := newHeaderForum(t, &headerMoodle{})
-	v := sp.Visitors{Source: f.Source, Auth: moodle.AuthHeader, Names: f.Header.Names, Peers: f.Peers}
+	v := sp.Visitors{Source: f.Source, Auth: moodle.AuthHeader, Names: f.Logins.Names, Peers: f.Peers}
 	byOAuth2 := v
 	byOAuth2.Auth = moodle.AuthOAuth2
 	for name, test := range map[string]struct {

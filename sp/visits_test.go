@@ -131,7 +131,7 @@ func watch(t *testing.T, pauses ...time.Duration) *watched {
 		w.say(fmt.Sprint("logout of ", b.Session, " ", userID))
 		return w.logout
 	}
-	w.landing.Header.Visits, w.landing.Once = w.Visits, w.Store
+	w.landing.Logins.Visits, w.landing.Once = w.Visits, w.Store
 	return w
 }
 
@@ -275,8 +275,8 @@ func TestALandingMoreKeepsTheSession(t *testing.T) {
 			}
 			w.visit("https://home.test", username, firefox, test.session)
 			w.visit("https://home.test", username, firefox, adasNext) // in a browser just like it
-			redeem := w.landing.Header.Call
-			w.landing.Header.Call = func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error) {
+			redeem := w.landing.Logins.Call
+			w.landing.Logins.Call = func(ctx context.Context, home *gateway.Peer, method string, params ...mnet.Value) (mnet.Value, error) {
 				if answer, err := w.asks("https://home.test", "kill_child", username, agentOf(firefox)); answer != true || err != nil {
 					t.Errorf("answered %v, %v", answer, err)
 				}

@@ -75,7 +75,7 @@ func newApplicationSite(t testing.TB, auto bool, trust ...netip.Prefix) *applica
 		t.Fatal(err)
 	}
 	v.site.Landings.Peers = v.site.Peers
-	v.site.Landings.Header = &sp.HeaderLogins{
+	v.site.Landings.Logins = &sp.Logins{
 		Names: names, Spend: func(context.Context, netip.Addr) error { return nil },
 		Call: func(_ context.Context, _ *gateway.Peer, _ string, params ...mnet.Value) (mnet.Value, error) {
 			who := mnet.Text(params[0]) // the token is the name

@@ -32,7 +32,7 @@ func (h *Handler) land(site *Site) http.HandlerFunc {
 			h.arrived(w, r, site, "land", a, start)
 			return
 		}
-		if site.Landings.Header != nil {
+		if site.Landings.Logins != nil {
 			h.arrived(w, r, site, "land", site.Landings.LogIn(r, a), start)
 			return
 		}
@@ -135,7 +135,7 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 // way back leads home.
 func (h *Handler) turnedAway(w http.ResponseWriter, r *http.Request, site *Site, a sp.Arrival) {
 	again, home := "", site.Wwwroot.String()
-	if (site.Landings.Header != nil || a.Again != "") && a.Home != nil && site.Peers.Covers(a.Home.Wwwroot.String()+"/", time.Now()) {
+	if (site.Landings.Logins != nil || a.Again != "") && a.Home != nil && site.Peers.Covers(a.Home.Wwwroot.String()+"/", time.Now()) {
 		again, home = a.Again, a.Home.Wwwroot.String()
 	}
 	if a.After > 0 {

@@ -44,7 +44,7 @@ var ourPaths = []string{
 // redirects anywhere (source).
 func (s *Site) isOurs(requested string) bool {
 	return ourPath(s.Wwwroot, requested) != "" ||
-		s.Landings.Header != nil && containsFold(requested, "shibboleth") && meant(s.Wwwroot, requested, []string{moodle.HeaderLoginPath}) != ""
+		s.Landings.Logins != nil && containsFold(requested, "shibboleth") && meant(s.Wwwroot, requested, []string{moodle.HeaderLoginPath}) != ""
 }
 
 // ourPath returns which of ours a path means, or "".

@@ -30,9 +30,10 @@ var exits = map[string]struct{ by, test string }{
 	"sp/bounce.go Bounces.Choose":   {"gateway.DecideOwn: the page itself, below our own wwwroot", "TestAChoiceIsTakenAndRemembered"},
 	"sp/switch.go Landings.decided": {"gateway.DecideLanding: a page of our own, or of the home", "TestALandingOfAnotherAccountAsks"},
 
-	"sp/headerlogin.go Landings.logIn": {"gateway.DecideLanding, likewise", "TestATokenIsShownToItsHomeOnce"},
-	"sp/headerlogin.go Landings.enter": {"gateway.DecideLanding, likewise", "TestALearnerIsLoggedInByHeaders"},
+	"sp/logins.go Landings.logIn": {"gateway.DecideLanding, likewise", "TestATokenIsShownToItsHomeOnce"},
+	"sp/logins.go Landings.enter": {"gateway.DecideLanding, likewise", "TestALearnerIsLoggedInByHeaders"},
 
+	"sp/redeem.go Landings.Bring":         {"gateway.DecideLanding, likewise", "TestATokenIsBroughtToMoodleOnce"},
 	"sp/appsessions.go Landings.enterApp": {"gateway.DecideLanding, likewise", "TestASessionAtAnApplication"},
 
 	"sp/visits.go Visits.depart": {"the front page of the home, an open peer, whose learner has logged out", "TestWhoLogsOutHereIsLoggedOutAtHome"},

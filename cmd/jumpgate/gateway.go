@@ -182,7 +182,7 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		site.IDP = provider
 	}
 	site.Provider = openIDProvider(s, state, keys)
-	site.Landings.Header = g.headerLogins(c, s, state, asked, caller, visits, site.Provider)
+	site.Landings.Logins = g.logins(c, s, state, asked, caller, visits, site.Provider)
 	if site.Landings.App != nil {
 		site.Landings.App.Visits = visits
 	}

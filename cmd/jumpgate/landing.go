@@ -37,13 +37,13 @@ func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy
 	}
 }
 
-// headerLogins returns what logs learners in who land at a site without MNet, or
+// logins returns what logs learners in who land at a site without MNet, or
 // nil where Moodle does it.
-func (g *instance) headerLogins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits, provider *sp.Provider) *sp.HeaderLogins {
+func (g *instance) logins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits, provider *sp.Provider) *sp.Logins {
 	if !s.Landing.Redeems() {
 		return nil
 	}
-	return &sp.HeaderLogins{
+	return &sp.Logins{
 		Names: s.Landing.Names, Door: door(s, state, asked, provider), Visits: visits, Call: caller.Call, Pictures: g.takenPictures(s, state, asked),
 		Spend: func(ctx context.Context, addr netip.Addr) error {
 			return state.Spend(ctx, store.PerAddress(addr, c.Limits.JumpsPerAddress))

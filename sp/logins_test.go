@@ -110,7 +110,7 @@ func newHeaderForum(t testing.TB, m *headerMoodle, change ...func(*gateway.Peer)
 		Once: marks{}, Seal: func() [][32]byte { return [][32]byte{{1}} },
 		Client: func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
 		Now:    func() time.Time { return f.now },
-		Header: &sp.HeaderLogins{
+		Logins: &sp.Logins{
 			Names: names, Door: &sp.HeaderDoor{Moodle: m, Accounts: func(_ context.Context, field, value string) ([]moodle.Account, error) {
 				m.hasAskedOf = append(m.hasAskedOf, value)
 				accounts := []moodle.Account{{ID: 5, Username: value, Auth: "mnet"}, {ID: 6, Username: value, Auth: "manual"}, {ID: 8, Username: "bob@home.test", Auth: "shibboleth"}}

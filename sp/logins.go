@@ -15,10 +15,10 @@ import (
 	"jumpgate/gateway/store"
 )
 
-// HeaderLogins log learners in at a site without MNet: the token is redeemed
+// Logins log learners in at a site without MNet: the token is redeemed
 // here, and a Door leads them into the Moodle. Where there is no Moodle, a session
 // of ours begins.
-type HeaderLogins struct {
+type Logins struct {
 	Names  gateway.AccountNames
 	Door   Door    // nil with Landings.App
 	Visits *Visits // knows the sessions that landings begin; with Landings.App, its Visits do
@@ -72,7 +72,7 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 	if !a.Home.Subscribes(gateway.ServiceSSOIDP) {
 		return a.refuse(gateway.RuleHomeGrant)
 	}
-	if err := l.Header.Spend(r.Context(), l.Client(r)); err != nil {
+	if err := l.Logins.Spend(r.Context(), l.Client(r)); err != nil {
 		if limit, ok := errors.AsType[*store.RateError](err); ok {
 			a.After = limit.After
 			return a.refuse(limit.Rule)
@@ -83,11 +83,11 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 	if !l.visits(a.present) {
 		return l.logIn(r, a)
 	}
-	if a.Err = l.Header.Visits.Store.Hold(r.Context(), a.present.session); a.Err != nil {
+	if a.Err = l.Logins.Visits.Store.Hold(r.Context(), a.present.session); a.Err != nil {
 		return a
 	}
 	if a = l.logIn(r, a); a.Outcome != OutcomeSame {
-		l.Header.Visits.letGo(r.Context(), a.present.session)
+		l.Logins.Visits.letGo(r.Context(), a.present.session)
 	}
 	return a
 }
@@ -101,7 +101,7 @@ func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
 	case err != nil:
 		a.Err = err
 		return a
-	case refused != nil && refused.rule == gateway.RuleTokenUsed && (l.App != nil || l.Header.Door.begins(a.present.who.User.Auth)) && a.present.loggedIn():
+	case refused != nil && refused.rule == gateway.RuleTokenUsed && (l.App != nil || l.Logins.Door.begins(a.present.who.User.Auth)) && a.present.loggedIn():
 		a.Outcome, a.Location = OutcomeUsed, a.Target.URL() // a double click, or the way back in the history
 		return a
 	case refused != nil:
@@ -118,7 +118,7 @@ func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
 		return a
 	}
 	if here {
-		if a.Err = l.Header.Visits.begin(r, a, a.present); a.Err == nil {
+		if a.Err = l.Logins.Visits.begin(r, a, a.present); a.Err == nil {
 			a.Outcome, a.Location = OutcomeSame, a.Target.URL()
 			a.account, a.account.ID = account, a.present.who.User.ID
 		}
@@ -132,7 +132,7 @@ func (l *Landings) logIn(r *http.Request, a Arrival) Arrival {
 	case creates && a.Home.AutoAdd == gateway.AutoAddExisting:
 		return l.turnAway(a, refusal{rule: gateway.RuleAccountMissing})
 	case creates, a.present.loggedIn():
-		if a.Err = l.Header.Visits.Store.Await(r.Context(), a.Home.Wwwroot, learner, agentHash(r)); a.Err != nil {
+		if a.Err = l.Logins.Visits.Store.Await(r.Context(), a.Home.Wwwroot, learner, agentHash(r)); a.Err != nil {
 			return a
 		}
 		return l.askAccount(a, account, creates)
@@ -146,26 +146,26 @@ func (l *Landings) creates(ctx context.Context, n Newcomer) (bool, error) {
 	if !n.Home.AutoAdd.LooksUp() {
 		return false, nil
 	}
-	has, err := l.Header.Door.has(ctx, n)
+	has, err := l.Logins.Door.has(ctx, n)
 	return !has && err == nil, err
 }
 
 // isHere reports whether a newcomer is logged in already. Whose learner an account
 // of Moodle's own MNet is, only our landing knows that has begun the session.
 func (l *Landings) isHere(ctx context.Context, p present, n Newcomer) (bool, error) {
-	if !l.Header.Door.owns(p.who, n) {
+	if !l.Logins.Door.owns(p.who, n) {
 		return false, nil
 	}
 	if p.who.User.Auth != moodle.AuthMNet {
 		return true, nil
 	}
-	visit, ok, err := l.Header.Visits.Store.VisitOf(ctx, p.session)
+	visit, ok, err := l.Logins.Visits.Store.VisitOf(ctx, p.session)
 	return ok && visit.Home == n.Home.Wwwroot && visit.Username == n.Learner, err
 }
 
 // visits reports whether a session may be one that a landing has begun.
 func (l *Landings) visits(p present) bool {
-	return l.Header.Door != nil && l.Header.Door.begins(p.who.User.Auth) && !p.who.LoginAs
+	return l.Logins.Door != nil && l.Logins.Door.begins(p.who.User.Auth) && !p.who.LoginAs
 }
 
 // enter logs an account in. Of the new session the browser learns only when it is
@@ -177,7 +177,7 @@ func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arriv
 		return l.enterApp(r, a, account)
 	}
 	ctx, n := r.Context(), Newcomer{a.Home, a.learner, account}
-	login, seen, err := l.Header.Door.logIn(ctx, l.browser(r, ""), n)
+	login, seen, err := l.Logins.Door.logIn(ctx, l.browser(r, ""), n)
 	if refused, ok := errors.AsType[refusal](err); ok {
 		return l.turnAway(a, refused)
 	}
@@ -190,11 +190,11 @@ func (l *Landings) enter(r *http.Request, a Arrival, account gateway.User) Arriv
 		return a
 	}
 	now := present{login.Session, who}
-	if !l.Header.Door.owns(who, n) || who.User.Suspended || who.User.Deleted {
+	if !l.Logins.Door.owns(who, n) || who.User.Suspended || who.User.Deleted {
 		return l.turnAway(a, refusal{gateway.RuleAccountRefused, errors.Join(now.other(), l.expel(r, now))})
 	}
-	if err = l.Header.Door.verify(ctx, who, n, seen); err == nil {
-		err = l.Header.Visits.begin(r, a, now)
+	if err = l.Logins.Door.verify(ctx, who, n, seen); err == nil {
+		err = l.Logins.Visits.begin(r, a, now)
 	}
 	refused, isRefused := errors.AsType[refusal](err)
 	switch {
@@ -232,7 +232,7 @@ func (l *Landings) expel(r *http.Request, p present) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), logoutTime)
 	defer cancel()
-	return l.Header.Door.end(ctx, l.browser(r, p.session), p.who.User.ID)
+	return l.Logins.Door.end(ctx, l.browser(r, p.session), p.who.User.ID)
 }
 
 // turnAway refuses a learner whose home is known, and shows the way to try again
