@@ -90,7 +90,6 @@ type Arrival struct {
 	learner string // what the home calls the newcomer
 	asked   bool   // the learner was, and says yes
 	mail    string // address of who has landed, if their home or Moodle has told it
-	session string // of who has landed at a Moodle with MNet, if nobody has asked whose it is
 
 	account gateway.User // of who is logged in by us, as their home tells it; zero for nobody
 }
