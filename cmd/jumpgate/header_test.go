@@ -227,15 +227,26 @@ func (v *visitor) refused(h *headerForum, rule string) *visitor {
 	return v
 }
 
-func TestALearnerLandsWhereThereIsNoMNet(t *testing.T) {
+// doors are the landings at a Moodle without MNet, with each identity source. With a
+// Redis the forum's Moodle has its sessions in there.
+func doors(t *testing.T) map[string]headerSetting {
+	t.Helper()
 	r := startRedis(t)
-	for name, s := range map[string]headerSetting{
-		"moodle-web": {},
-		"moodle-redis": {
-			identity: "{source: moodle-redis, prefix: mdl_, mfa: false, redis: " + r.url() + "}",
-			sessions: moodletest.Sessions{Redis: r.Client, Prefix: "mdl_"},
-		},
-	} {
+	all := map[string]headerSetting{}
+	for _, landing := range []string{"header", oauth2Landing} {
+		name, _, _ := strings.Cut(strings.TrimPrefix(landing, "{by: "), ",")
+		all[name+" with moodle-web"] = headerSetting{landing: landing, token: webToken}
+		all[name+" with moodle-redis"] = headerSetting{
+			landing: landing, token: webToken,
+			identity: "{source: moodle-redis, prefix: mdl_" + name + "_, mfa: false, redis: " + r.url() + "}",
+			sessions: moodletest.Sessions{Redis: r.Client, Prefix: "mdl_" + name + "_"},
+		}
+	}
+	return all
+}
+
+func TestALearnerLandsWhereThereIsNoMNet(t *testing.T) {
+	for name, s := range doors(t) {
 		t.Run(name, func(t *testing.T) {
 			h := newHeaderForum(t, s)
 			jump := h.homes[0] + "/auth/mnet/jump.php?hostwwwroot=" + url.QueryEscape(h.forum) + "&wantsurl=" + url.QueryEscape(moodletest.SampleDeepLink)
@@ -250,8 +261,11 @@ func TestALearnerLandsWhereThereIsNoMNet(t *testing.T) {
 			}
 			h.arrives(newVisitor(t), 0, "ada")
 			u, _ := h.moodle.User(h.account(0, "ada"))
-			sample := moodletest.SampleUser("")
-			if u.Auth != "shibboleth" || u.FirstName != sample.FirstName || u.LastName != sample.LastName || u.Email != sample.Email {
+			sample, auth, number := moodletest.SampleUser(""), "shibboleth", ""
+			if h.site.Landing.By == config.LandingOAuth2 {
+				auth, number = "oauth2", h.homes[0]+"#ada"
+			}
+			if u.Auth != auth || u.FirstName != sample.FirstName || u.LastName != sample.LastName || u.Email != sample.Email || u.IDNumber != number {
 				t.Errorf("the account is %+v", u)
 			}
 			at, err := url.Parse(h.forum)
@@ -268,6 +282,11 @@ func TestALearnerLandsWhereThereIsNoMNet(t *testing.T) {
 			for _, want := range []string{"msg=landing", "outcome=landed", "outcome=same", "newcomer=" + h.account(0, "ada")} {
 				if !strings.Contains(h.log.String(), want) {
 					t.Errorf("the log lacks %q", want)
+				}
+			}
+			for _, secret := range []string{clientSecret, webToken, first} {
+				if strings.Contains(h.log.String(), secret) {
+					t.Error("a secret is in the log")
 				}
 			}
 		})
@@ -435,17 +454,10 @@ func TestWhoMayNotLand(t *testing.T) {
 	}
 }
 
-// TestLearnersOfOthersAreNotVouchedFor: a site that has taken a learner in by
-// headers does not send them on as its own. Their home does, if it is a peer.
+// TestLearnersOfOthersAreNotVouchedFor: a site that has taken a learner in itself
+// does not send them on as its own. Their home does, if it is a peer.
 func TestLearnersOfOthersAreNotVouchedFor(t *testing.T) {
-	r := startRedis(t)
-	for name, s := range map[string]headerSetting{
-		"moodle-web": {},
-		"moodle-redis": {
-			identity: "{source: moodle-redis, prefix: mdl_, mfa: false, redis: " + r.url() + "}",
-			sessions: moodletest.Sessions{Redis: r.Client, Prefix: "mdl_"},
-		},
-	} {
+	for name, s := range doors(t) {
 		t.Run(name, func(t *testing.T) {
 			s.grants, s.third = "publish: [sso_sp, sso_idp], subscribe: [sso_idp, sso_sp]", true
 			s.users = func(*headerForum) []moodletest.User {
@@ -473,6 +485,9 @@ func TestLearnersOfOthersAreNotVouchedFor(t *testing.T) {
 				t.Errorf("the jump that waited leads by %q to %s", v.hops, v.at)
 			}
 
+			if h.site.Landing.By == config.LandingOAuth2 {
+				return // the site's own people may come by that, too
+			}
 			v = newVisitor(t).follow(h.forum+"/login/index.php").login("eve@gone.example", "pw")
 			v.follow(h.forum+"/auth/mnet/jump.php?"+third).shows(t, "<dd>user-remote</dd>")
 		})
