@@ -40,9 +40,16 @@ func (p *Provider) keepaliveServer(ctx context.Context, call *mnet.Call) (mnet.V
 	for _, name := range list {
 		usernames = append(usernames, mnet.Text(name))
 	}
-	extended, err := p.Store.ExtendPeerSessions(ctx, call.Peer.Wwwroot, usernames, p.SessionTimeout, p.Touch != nil)
-	if err != nil {
-		return nil, err
+	extended := store.Extended{Unknown: usernames}
+	for _, name := range call.Peer.Names() { // they may have begun before it moved
+		more, err := p.Store.ExtendPeerSessions(ctx, name, extended.Unknown, p.SessionTimeout, p.Touch != nil)
+		if err != nil {
+			return nil, err
+		}
+		extended = store.Extended{Live: append(extended.Live, more.Live...), Lapsed: append(extended.Lapsed, more.Lapsed...), Unknown: more.Unknown}
+		if len(extended.Unknown) == 0 {
+			break
+		}
 	}
 	if len(extended.Unknown) > 0 {
 		call.Note(reasonNotTheirs, fmt.Errorf("%d of %d learners had no session there lately, such as %.100q", len(extended.Unknown), len(usernames), extended.Unknown[0]))
@@ -87,14 +94,12 @@ func (p *Provider) home(s store.PeerSession) (moodle.Owned, error) {
 // text is Moodle's.
 func (p *Provider) killChildren(ctx context.Context, call *mnet.Call) (mnet.Value, error) {
 	username, userAgent := call.Param(0), call.Param(1)
-	ended, err := p.Store.EndPeerSessionsFor(ctx, call.Peer.Wwwroot, username, userAgent)
+	ended, recent, err := p.endFor(ctx, call.Peer, username, userAgent)
 	if err != nil {
 		return nil, err
 	}
 	if len(ended) == 0 {
-		if _, recent, err := p.Store.SessionAt(ctx, call.Peer.Wwwroot, username); err != nil {
-			return nil, err
-		} else if !recent {
+		if !recent {
 			// Or of a landing that Moodle itself has made, in guard mode.
 			noteNotTheirs(call, username)
 			return nil, &mnet.PassOn{Else: noRemoteSessions}
@@ -103,7 +108,7 @@ func (p *Provider) killChildren(ctx context.Context, call *mnet.Call) (mnet.Valu
 	}
 	report := ""
 	for _, s := range ended {
-		if s.Peer != call.Peer.Wwwroot {
+		if !call.Peer.Is(s.Peer) {
 			p.endChild(s, mnet.CausePeer)
 			report += "Deleting session\n"
 		} else if err := p.Store.Told(ctx, s); err != nil {
@@ -112,6 +117,23 @@ func (p *Provider) killChildren(ctx context.Context, call *mnet.Call) (mnet.Valu
 	}
 	p.endHomes(ctx, ended, mnet.CausePeer)
 	return report, nil
+}
+
+// endFor ends the sessions of a browser at the wish of a peer where it has one, under
+// any of its names: it may have begun before the peer moved. If there is none, recent
+// reports whether the learner lately had one there in any browser.
+func (p *Provider) endFor(ctx context.Context, peer *gateway.Peer, username, userAgent string) (ended []store.PeerSession, recent bool, err error) {
+	for _, name := range peer.Names() {
+		if ended, err = p.Store.EndPeerSessionsFor(ctx, name, username, userAgent); err != nil || len(ended) > 0 {
+			return ended, true, err
+		}
+		_, lately, err := p.Store.SessionAt(ctx, name, username)
+		if err != nil {
+			return nil, false, err
+		}
+		recent = recent || lately
+	}
+	return nil, recent, nil
 }
 
 // EndSessions ends all sessions of a learner at peers, and those at home from

@@ -144,6 +144,38 @@ func TestALogoutAtAPeerEndsTheOtherSessionsOfTheBrowser(t *testing.T) {
 	e.want(t)
 }
 
+func TestAPeerThatHasMovedKeepsAndEndsWhatBeganUnderItsOldName(t *testing.T) {
+	h, e := observed(t)
+	h.lands(t, "sp.test", firefox, adas)
+	former := h.Peers.Find("sp.test").Wwwroot
+	moved := *h.Peers.Find("sp.test")
+	moved.Wwwroot, moved.Aliases = wwwroot(t, "https://new.test"), []gateway.Wwwroot{former}
+	o := h.Options
+	var err error
+	if o.Peers, err = gateway.NewAllowlist(&moved, h.Peers.Find("mahara.test")); err != nil {
+		t.Fatal(err)
+	}
+	h.Provider, h.Peers = idp.New(o), o.Peers
+	h.lands(t, "mahara.test", firefox, adas)
+	h.now = h.now.Add(2 * time.Hour)
+	got, err := h.asks(t, "https://new.test", "keepalive_server", mnet.Array{"ada", "bob"})
+	if message, _ := got.(mnet.Struct).Get("message"); err != nil || message != "We failed to refresh the session for the following usernames: \nbob\n\n" {
+		t.Errorf("%v, %v", got, err)
+	}
+	if diff := cmp.Diff([]moodle.Owned{{Session: adas, UserID: 3}}, e.touched); diff != "" {
+		t.Errorf("touched (-want +got)\n%s", diff)
+	}
+	report, err := h.asks(t, "https://new.test", "kill_children", "ada", uaHash(firefox))
+	if report != "Deleting session\n" || err != nil {
+		t.Errorf("answered %q, %v", report, err)
+	}
+	e.want(t, kill+"mahara.test ada "+uaHash(firefox), "outcome: mahara.test ada peer ended",
+		"logout of "+adas+" 3", "outcome: home.test ada peer ended")
+	if report, err = h.asks(t, "https://new.test", "kill_children", "ada", uaHash(firefox)); report != "Could find no remote sessions\n" || err != nil {
+		t.Errorf("the second time answered %q, %v", report, err)
+	}
+}
+
 func TestALogoutAtTheOnlyPeerIsAnsweredAsMoodleDoes(t *testing.T) {
 	h, e := observed(t)
 	h.lands(t, "sp.test", firefox, adas)
