@@ -211,8 +211,7 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 	a.Newcomer, a.mail = newcomer.who.User.Username, remoteMail(newcomer.who)
 	switch u := newcomer.who.User; {
 	case u.Suspended || u.Deleted: // which the plugin does not ask (source: auth/mnet/auth.php)
-		a.Cause = fmt.Errorf("moodle has logged in user %d %q, who is suspended or deleted", u.ID, u.Username)
-		return a.refuse(gateway.RuleAccountRefused)
+		return l.turnAway(a, refusal{gateway.RuleAccountRefused, fmt.Errorf("moodle has logged in user %d %q, who is suspended or deleted", u.ID, u.Username)})
 	case !a.Keeps() && a.Err != nil: // there is nobody to lose
 		a.Outcome, a.Err = OutcomeLanded, nil
 	case a.Err != nil:

@@ -131,11 +131,10 @@ func (h *Handler) arrived(w http.ResponseWriter, r *http.Request, site *Site, st
 	return passes
 }
 
-// turnedAway tells a learner that they do not land. Where it is we who log in, the
-// way back leads home.
+// turnedAway tells a learner that they do not land, and shows the way back home.
 func (h *Handler) turnedAway(w http.ResponseWriter, r *http.Request, site *Site, a sp.Arrival) {
 	again, home := "", site.Wwwroot.String()
-	if (site.Landings.Logins != nil || a.Again != "") && a.Home != nil && site.Peers.Covers(a.Home.Wwwroot.String()+"/", time.Now()) {
+	if a.Home != nil && site.Peers.Covers(a.Home.Wwwroot.String()+"/", time.Now()) {
 		again, home = a.Again, a.Home.Wwwroot.String()
 	}
 	if a.After > 0 {
