@@ -20,13 +20,14 @@ import (
 // startDemo runs the demo on free ports and returns what it prints.
 func startDemo(t *testing.T) scene {
 	t.Helper()
+	dir := t.TempDir() // which is removed when the demo has ended
 	ctx, stop := context.WithCancel(context.Background())
 	out, in := io.Pipe()
 	var stderr bytes.Buffer
 	ended := make(chan int, 1)
 	go func() {
 		term := &terminal{ctx: ctx, stdin: strings.NewReader(""), stdout: in, stderr: &stderr}
-		ended <- term.run([]string{"demo", "--idp-port", "0", "--sp-port", "0", "--json", "--state-dir", t.TempDir()})
+		ended <- term.run([]string{"demo", "--idp-port", "0", "--sp-port", "0", "--json", "--state-dir", dir})
 		in.Close()
 	}()
 	t.Cleanup(func() {
