@@ -200,7 +200,7 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 		return a
 	}
 	session, _ := moodle.SetsSession(res.Header, l.Cookie)
-	if a.present.session == "" && (session == "" || res.StatusCode/100 != 3) {
+	if a.present.session == "" && session == "" {
 		a.Outcome = OutcomeFailed
 		return a
 	}
@@ -212,6 +212,8 @@ func (l *Landings) Judge(r *http.Request, a Arrival, res *http.Response) Arrival
 	switch u := newcomer.who.User; {
 	case u.Suspended || u.Deleted: // which the plugin does not ask (source: auth/mnet/auth.php)
 		return l.turnAway(a, refusal{gateway.RuleAccountRefused, fmt.Errorf("moodle has logged in user %d %q, who is suspended or deleted", u.ID, u.Username)})
+	case a.present.session == "" && res.StatusCode/100 != 3:
+		a.Outcome, a.Err = OutcomeFailed, nil
 	case !a.Keeps() && a.Err != nil: // there is nobody to lose
 		a.Outcome, a.Err = OutcomeLanded, nil
 	case a.Err != nil:

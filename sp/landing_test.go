@@ -129,6 +129,7 @@ func TestWhatBecomesOfALanding(t *testing.T) {
 		{"without a cookie, and Moodle refuses", "", anonymous, 404, sp.OutcomeFailed, 2, 0},
 		{"with an anonymous session, and it is not known whose the new one is", anonymous, downs, 303, sp.OutcomeLanded, 2, 0},
 		{"with an anonymous session, and the new one is nobody's either", anonymous, adasNext + "xx", 303, sp.OutcomeFailed, 1, 0},
+		{"without a cookie, and Moodle refuses, nobody knows in whose session", "", downs, 404, sp.OutcomeFailed, 2, 0},
 		{"without a cookie, and Moodle says nothing", "", "", 303, sp.OutcomeFailed, 1, 0},
 		{"with the same account", adas, adasNext, 303, sp.OutcomeSame, 2, 1},
 		{"with the same account that waits for a factor", adas, halfAdas, 303, sp.OutcomeSame, 2, 1},
@@ -167,17 +168,20 @@ func TestWhatBecomesOfALanding(t *testing.T) {
 	}
 }
 
-// TestMoodleLogsInWhoIsSuspended: its plugin does not look.
+// TestMoodleLogsInWhoIsSuspended: its plugin does not look. A Moodle that shows
+// notices sends a page in place of its redirect.
 func TestMoodleLogsInWhoIsSuspended(t *testing.T) {
 	for _, before := range []string{"", anonymous, adas, bobs} {
-		f := newForum(t)
-		gone := account(8, "bob", "Bob", "Builder")
-		gone.User.Suspended = true
-		f.Source.(known)[adasNext] = gone
-		r := visit("GET", landing, before)
-		a := f.Judge(r, f.Arrive(r), answered(303, adasNext))
-		if !a.Refused || a.Rule != gateway.RuleAccountRefused || a.Outcome != "" || a.Question != nil || a.Err != nil || a.Cause == nil || strings.Contains(a.Cause.Error(), adasNext) {
-			t.Errorf("in session %q: %+v", before, a)
+		for _, status := range []int{303, 200} {
+			f := newForum(t)
+			gone := account(8, "bob", "Bob", "Builder")
+			gone.User.Suspended = true
+			f.Source.(known)[adasNext] = gone
+			r := visit("GET", landing, before)
+			a := f.Judge(r, f.Arrive(r), answered(status, adasNext))
+			if !a.Refused || a.Rule != gateway.RuleAccountRefused || a.Outcome != "" || a.Question != nil || a.Err != nil || a.Cause == nil || strings.Contains(a.Cause.Error(), adasNext) {
+				t.Errorf("in session %q, with status %d: %+v", before, status, a)
+			}
 		}
 	}
 }
