@@ -63,7 +63,7 @@ func (c sessionListCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	home, err := d.home(c.Home)
+	homes, err := d.homes(c.Home)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (c sessionListCommand) Run(t *terminal) error {
 	if err != nil {
 		return withHint(err, hintRedis)
 	}
-	visits, moreVisits, err := c.visits(t.ctx, state, home)
+	visits, moreVisits, err := c.visits(t.ctx, state, homes)
 	if err != nil {
 		return withHint(err, hintRedis)
 	}
@@ -149,7 +149,7 @@ func (c sessionEndCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	home, err := d.home(c.Home)
+	homes, err := d.homes(c.Home)
 	if err != nil {
 		return err
 	}
@@ -169,12 +169,16 @@ func (c sessionEndCommand) Run(t *terminal) error {
 		}).EndSessions(t.ctx, c.User)
 	} else {
 		visits := &sp.Visits{Site: d.site.Wwwroot, Store: state, Secrets: secrets(d.keys), Children: children, Logout: asked.Logout}
-		err = visits.EndVisits(t.ctx, home, c.User)
+		for _, home := range homes {
+			if err = visits.EndVisits(t.ctx, home, c.User); err != nil {
+				break
+			}
+		}
 	}
 	children.Wait()
 	event := audit.Event{User: c.User, Detail: fmt.Sprintf("%d sessions", len(all))}
 	if c.Home != "" {
-		event.Peer = home.String()
+		event.Peer = homes[0].String()
 	}
 	recorded := d.attempted("session end", event, err)
 	if err != nil {

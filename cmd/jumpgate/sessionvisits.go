@@ -12,28 +12,39 @@ import (
 	"jumpgate/gateway/store"
 )
 
-// home returns the home that --home names, zero for "". It need not be a peer any more.
-func (d *desk) home(name string) (gateway.Wwwroot, error) {
+// homes returns the names of the home that --home names, since visits may have begun
+// before it moved; none for "". It need not be a peer any more.
+func (d *desk) homes(name string) ([]gateway.Wwwroot, error) {
 	if name == "" {
-		return gateway.Wwwroot{}, nil
+		return nil, nil
 	}
 	if peer := d.site.Peers.Find(name); peer != nil {
-		return peer.Wwwroot, nil
+		return peer.Names(), nil
 	}
 	w, err := gateway.ParseWwwroot(name)
 	if err != nil {
-		return w, &usageError{fmt.Sprintf("--home: %q is neither a peer of %s nor a wwwroot", name, d.site.Wwwroot), "jumpgate peer list shows the peers"}
+		return nil, &usageError{fmt.Sprintf("--home: %q is neither a peer of %s nor a wwwroot", name, d.site.Wwwroot), "jumpgate peer list shows the peers"}
 	}
-	return w, nil
+	return []gateway.Wwwroot{w}, nil
 }
 
 // visits returns what is to be listed of visitors.
-func (c sessionListCommand) visits(ctx context.Context, state *store.Site, home gateway.Wwwroot) (all []store.Visit, more bool, err error) {
-	switch {
-	case c.User == "":
-		all, more, err = state.ListVisits(ctx, home, c.Limit)
-	case c.Home != "":
-		all, err = state.Visits(ctx, home, c.User, "")
+func (c sessionListCommand) visits(ctx context.Context, state *store.Site, homes []gateway.Wwwroot) (all []store.Visit, more bool, err error) {
+	if c.User == "" && c.Home == "" {
+		all, more, err = state.ListVisits(ctx, gateway.Wwwroot{}, c.Limit)
+	}
+	for _, home := range homes {
+		var some []store.Visit
+		left := false
+		if c.User == "" {
+			some, left, err = state.ListVisits(ctx, home, c.Limit)
+		} else {
+			some, err = state.Visits(ctx, home, c.User, "")
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		all, more = append(all, some...), more || left
 	}
 	slices.SortFunc(all, func(a, b store.Visit) int {
 		return cmp.Or(cmp.Compare(a.Home.String(), b.Home.String()), cmp.Compare(a.Username, b.Username), b.Started.Compare(a.Started))
