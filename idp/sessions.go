@@ -40,16 +40,9 @@ func (p *Provider) keepaliveServer(ctx context.Context, call *mnet.Call) (mnet.V
 	for _, name := range list {
 		usernames = append(usernames, mnet.Text(name))
 	}
-	extended := store.Extended{Unknown: usernames}
-	for _, name := range call.Peer.Names() { // they may have begun before it moved
-		more, err := p.Store.ExtendPeerSessions(ctx, name, extended.Unknown, p.SessionTimeout, p.Touch != nil)
-		if err != nil {
-			return nil, err
-		}
-		extended = store.Extended{Live: append(extended.Live, more.Live...), Lapsed: append(extended.Lapsed, more.Lapsed...), Unknown: more.Unknown}
-		if len(extended.Unknown) == 0 {
-			break
-		}
+	extended, err := p.extend(ctx, call.Peer, usernames)
+	if err != nil {
+		return nil, err
 	}
 	if len(extended.Unknown) > 0 {
 		call.Note(reasonNotTheirs, fmt.Errorf("%d of %d learners had no session there lately, such as %.100q", len(extended.Unknown), len(usernames), extended.Unknown[0]))
@@ -65,6 +58,33 @@ func (p *Provider) keepaliveServer(ctx context.Context, call *mnet.Call) (mnet.V
 		message = "We failed to refresh the session for the following usernames: \n" + strings.Join(missing, "\n") + "\n\n"
 	}
 	return mnet.Struct{{Name: "code", Value: code}, {Name: "message", Value: message}, {Name: "last log id", Value: "0"}}, nil
+}
+
+// extend extends the sessions of learners at a peer, under all of its names: some may
+// have begun before it moved, and others since.
+func (p *Provider) extend(ctx context.Context, peer *gateway.Peer, usernames []string) (all store.Extended, err error) {
+	names := peer.Names()
+	lapsed, without := map[string]bool{}, map[string]int{} // under how many of them a learner has none that lives
+	for _, name := range names {
+		e, err := p.Store.ExtendPeerSessions(ctx, name, usernames, p.SessionTimeout, p.Touch != nil)
+		if err != nil {
+			return all, err
+		}
+		all.Live = append(all.Live, e.Live...)
+		for _, learner := range e.Lapsed {
+			lapsed[learner] = true
+		}
+		for _, learner := range append(e.Lapsed, e.Unknown...) {
+			switch without[learner]++; {
+			case without[learner] < len(names):
+			case lapsed[learner]:
+				all.Lapsed = append(all.Lapsed, learner)
+			default:
+				all.Unknown = append(all.Unknown, learner)
+			}
+		}
+	}
+	return all, nil
 }
 
 // touch keeps the sessions at home alive to which sessions belong.

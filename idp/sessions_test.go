@@ -176,6 +176,45 @@ func TestAPeerThatHasMovedKeepsAndEndsWhatBeganUnderItsOldName(t *testing.T) {
 	}
 }
 
+// TestAPeerThatHasMovedKeepsSessionsUnderAllOfItsNames: of one browser from before,
+// and of another from afterwards.
+func TestAPeerThatHasMovedKeepsSessionsUnderAllOfItsNames(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		h, e := observed(t)
+		h.lands(t, "sp.test", firefox, adas)
+		former := h.Peers.Find("sp.test").Wwwroot
+		moved := *h.Peers.Find("sp.test")
+		moved.Wwwroot, moved.Aliases = wwwroot(t, "https://new.test"), []gateway.Wwwroot{former}
+		o := h.Options
+		var err error
+		if o.Peers, err = gateway.NewAllowlist(&moved); err != nil {
+			t.Fatal(err)
+		}
+		h.Provider, h.Peers = idp.New(o), o.Peers
+		const adasLater = "laterlaterlaterlaterlaterla"
+		h.lands(t, "new.test", chrome, adasLater)
+		h.now = h.now.Add(2 * time.Hour)
+		want := []moodle.Owned{{Session: adasLater, UserID: 3}, {Session: adas, UserID: 3}}
+		if ended {
+			if _, err := h.asks(t, "https://new.test", "kill_children", "ada", uaHash(chrome)); err != nil {
+				t.Fatal(err)
+			}
+			want = want[1:]
+		}
+		got, err := h.asks(t, "https://new.test", "keepalive_server", mnet.Array{"bob", "ada", "bob"})
+		if message, _ := got.(mnet.Struct).Get("message"); err != nil || message != "We failed to refresh the session for the following usernames: \nbob\n\n" {
+			t.Errorf("%v, %v", got, err)
+		}
+		if diff := cmp.Diff(want, e.touched); diff != "" {
+			t.Errorf("touched, one ended: %t (-want +got)\n%s", ended, diff)
+		}
+		h.now = h.now.Add(7 * time.Hour)
+		if live, _, err := h.state.SessionAt(t.Context(), former, "ada"); !live || err != nil {
+			t.Errorf("what began before lives %t, one ended: %t, %v", live, ended, err)
+		}
+	}
+}
+
 func TestALogoutAtTheOnlyPeerIsAnsweredAsMoodleDoes(t *testing.T) {
 	h, e := observed(t)
 	h.lands(t, "sp.test", firefox, adas)
