@@ -150,13 +150,14 @@ func (l *Landings) creates(ctx context.Context, n Newcomer) (bool, error) {
 	return !has && err == nil, err
 }
 
-// isHere reports whether a newcomer is logged in already. Whose learner an account
-// of Moodle's own MNet is, only our landing knows that has begun the session.
+// isHere reports whether a newcomer is logged in already. Whose an account of Moodle's
+// own MNet is, or one by OAuth 2, which may have come by another provider, only our
+// landing knows that has begun the session.
 func (l *Landings) isHere(ctx context.Context, p present, n Newcomer) (bool, error) {
 	if !l.Logins.Door.owns(p.who, n) {
 		return false, nil
 	}
-	if p.who.User.Auth != moodle.AuthMNet {
+	if p.who.User.Auth == moodle.AuthHeader {
 		return true, nil
 	}
 	visit, ok, err := l.Logins.Visits.Store.VisitOf(ctx, p.session)

@@ -303,15 +303,26 @@ func (c caught) IssueCode(ctx context.Context, record []byte) (code string, err 
 	return strings.Repeat("y", 40), err
 }
 
+// TestTheAccountOfAnotherHomeIsNotTheOneThatIsLoggedIn, nor one that has come by another
+// provider, whose mail address the plugin has made its name.
 func TestTheAccountOfAnotherHomeIsNotTheOneThatIsLoggedIn(t *testing.T) {
 	f, _ := newOAuth2Forum(t, ada())
-	// adasNext is ada, of some home, by MNet: no landing of ours has begun that session.
-	a := f.lands(t, adasNext)
-	if a.Question == nil || !a.Question.LoggedIn {
-		t.Errorf("%+v", a)
+	const others = "otherotherotherotherothero"
+	f.Source.(known)[others] = f.Source.(known)[adas]
+	for _, session := range []string{adasNext, others} { // no landing of ours has begun these sessions
+		f.Once = marks{}
+		if a := f.lands(t, session); a.Question == nil || !a.Question.LoggedIn {
+			t.Errorf("%+v", a)
+		}
 	}
 	if a := f.lands(t, adas); a.Outcome != sp.OutcomeUsed {
 		t.Errorf("%+v", a)
+	}
+	for _, want := range []string{sp.OutcomeLanded, sp.OutcomeSame} {
+		f.Once = marks{}
+		if a := f.lands(t, map[string]string{sp.OutcomeSame: fresh}[want]); a.Outcome != want || a.Err != nil {
+			t.Errorf("%+v", a)
+		}
 	}
 }
 
