@@ -41,6 +41,11 @@ type Landings struct {
 	Once   Once
 	Seal   gateway.Secrets
 	Client func(r *http.Request) netip.Addr // the browser's address
+
+	// Spend charges an address for a landing, with a *store.RateError if there
+	// were too many.
+	Spend func(ctx context.Context, addr netip.Addr) error
+
 	Now    func() time.Time
 	Logins *Logins      // nil if Moodle itself has MNet
 	App    *AppSessions // with Logins, at a site that is no Moodle: it has the sessions

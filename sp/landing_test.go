@@ -84,6 +84,7 @@ func newForum(t *testing.T) *forum {
 		Source: known{adas: ada, adasNext: ada, bobs: bob, guests: guest, wornAdas: worn, wornGuests: wornGuest, halfAdas: half, halfUnknowns: {MFAPending: true}},
 		Once:   marks{}, Seal: func() [][32]byte { return [][32]byte{{1}} },
 		Client: func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
+		Spend:  func(context.Context, netip.Addr) error { return nil },
 		Now:    func() time.Time { return f.now },
 	}
 	return f

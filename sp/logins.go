@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -28,10 +27,6 @@ type Logins struct {
 
 	// Pictures takes up pictures of learners; nil if none are taken.
 	Pictures *Pictures
-
-	// Spend charges an address for a landing, with a *store.RateError if there
-	// were too many.
-	Spend func(ctx context.Context, addr netip.Addr) error
 }
 
 // Newcomer is a learner for whom a home vouches.
@@ -72,12 +67,7 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 	if !a.Home.Subscribes(gateway.ServiceSSOIDP) {
 		return a.refuse(gateway.RuleHomeGrant)
 	}
-	if err := l.Logins.Spend(r.Context(), l.Client(r)); err != nil {
-		if limit, ok := errors.AsType[*store.RateError](err); ok {
-			a.After = limit.After
-			return a.refuse(limit.Rule)
-		}
-		a.Err = err
+	if a = l.spend(r, a); a.Final() {
 		return a
 	}
 	if !l.visits(a.present) {
@@ -89,6 +79,18 @@ func (l *Landings) LogIn(r *http.Request, a Arrival) Arrival {
 	if a = l.logIn(r, a); a.Outcome != OutcomeSame {
 		l.Logins.Visits.letGo(r.Context(), a.present.session)
 	}
+	return a
+}
+
+// spend charges the address of a browser for a landing: anybody can make up tokens,
+// each of which is remembered for a while, and asked for at its home.
+func (l *Landings) spend(r *http.Request, a Arrival) Arrival {
+	err := l.Spend(r.Context(), l.Client(r))
+	if limit, ok := errors.AsType[*store.RateError](err); ok {
+		a.After = limit.After
+		return a.refuse(limit.Rule)
+	}
+	a.Err = err
 	return a
 }
 

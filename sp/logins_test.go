@@ -110,6 +110,7 @@ func newHeaderForum(t testing.TB, m *headerMoodle, change ...func(*gateway.Peer)
 		Once: marks{}, Seal: func() [][32]byte { return [][32]byte{{1}} },
 		Client: func(*http.Request) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
 		Now:    func() time.Time { return f.now },
+		Spend:  func(context.Context, netip.Addr) error { return m.rate },
 		Logins: &sp.Logins{
 			Names: names, Door: &sp.HeaderDoor{Moodle: m, Accounts: func(_ context.Context, field, value string) ([]moodle.Account, error) {
 				m.hasAskedOf = append(m.hasAskedOf, value)
@@ -126,7 +127,6 @@ func newHeaderForum(t testing.TB, m *headerMoodle, change ...func(*gateway.Peer)
 				m.called = append([]mnet.Value{home.Wwwroot.String(), method}, params...)
 				return m.answer, m.fault
 			},
-			Spend:  func(context.Context, netip.Addr) error { return m.rate },
 			Visits: newVisits(t, peers),
 		},
 	}

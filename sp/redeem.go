@@ -42,6 +42,9 @@ func (r refusal) Error() string { return string(r.rule) }
 // home takes it again and again for half a minute. Who has landed by it is led to
 // the page.
 func (l *Landings) Bring(r *http.Request, a Arrival) Arrival {
+	if a = l.spend(r, a); a.Final() {
+		return a
+	}
 	_, refused, err := l.bring(r.Context(), a)
 	switch {
 	case err != nil:

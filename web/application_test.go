@@ -76,7 +76,7 @@ func newApplicationSite(t testing.TB, auto bool, trust ...netip.Prefix) *applica
 	}
 	v.site.Landings.Peers = v.site.Peers
 	v.site.Landings.Logins = &sp.Logins{
-		Names: names, Spend: func(context.Context, netip.Addr) error { return nil },
+		Names: names,
 		Call: func(_ context.Context, _ *gateway.Peer, _ string, params ...mnet.Value) (mnet.Value, error) {
 			who := mnet.Text(params[0]) // the token is the name
 			return mnet.Struct{{Name: "username", Value: who}, {Name: "firstname", Value: who}, {Name: "lastname", Value: "L"}, {Name: "email", Value: "a@b"}}, nil

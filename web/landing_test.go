@@ -17,6 +17,7 @@ import (
 
 	"jumpgate/gateway"
 	"jumpgate/gateway/moodle"
+	"jumpgate/gateway/store"
 	"jumpgate/idp"
 	"jumpgate/sp"
 	"jumpgate/web"
@@ -26,6 +27,7 @@ func landings(site gateway.Wwwroot, peers *gateway.Allowlist, who sp.Source, use
 	return &sp.Landings{
 		Site: site, Peers: peers, Source: who, Cookie: "MoodleSession", Once: used,
 		Seal: func() [][32]byte { return [][32]byte{{5}} }, Client: address, Now: time.Now,
+		Spend: func(context.Context, netip.Addr) error { return nil },
 	}
 }
 
@@ -323,6 +325,31 @@ func TestATokenIsBroughtToMoodleOnce(t *testing.T) {
 		}
 		if test.page != "" && !strings.Contains(w.Body.String(), `href="https://sp.test/auth/mnet/jump.php?hostwwwroot=https%3A%2F%2Fhome.test&amp;wantsurl=%2Fmod%2Fx%23p3"`) {
 			t.Errorf("a token %s: the page does not lead home:\n%s", test.name, w.Body)
+		}
+	}
+}
+
+func TestTooManyTokensAreNotBroughtToMoodle(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		err   error
+		code  int
+		retry string
+		page  string
+	}{
+		{"too many", &store.RateError{Rule: gateway.RuleRateAddress, After: 90 * time.Second}, 429, "90", "Too many visitors"},
+		{"no Redis", store.ErrUnavailable, 503, "30", "a part of this site does not answer"},
+	} {
+		g := newGuarded(t)
+		g.site.Landings.Spend = func(_ context.Context, addr netip.Addr) error {
+			if addr.String() != "192.0.2.1" {
+				t.Errorf("%s pays", addr)
+			}
+			return test.err
+		}
+		w := g.as("nobodynobodynobodynobodyno", "GET", landHere, "")
+		if w.Code != test.code || w.Header().Get("Retry-After") != test.retry || !strings.Contains(w.Body.String(), test.page) || g.seen != "" {
+			t.Errorf("%s: %d %v, and Moodle saw %q\n%s", test.name, w.Code, w.Header(), g.seen, w.Body)
 		}
 	}
 }

@@ -53,9 +53,9 @@ func newByHeader(t *testing.T) (*guarded, *byHeader) {
 		Secrets: func() [][32]byte { return [][32]byte{{1}} }, Now: time.Now, Children: mnet.NewChildren(func(mnet.Logout) {}, nil),
 	}
 	g.site.Landings.Source = m
+	g.site.Landings.Spend = func(context.Context, netip.Addr) error { return m.rate }
 	g.site.Landings.Logins = &sp.Logins{
 		Names: names, Door: &sp.HeaderDoor{Moodle: m}, Visits: g.site.Visits,
-		Spend: func(context.Context, netip.Addr) error { return m.rate },
 		Call: func(context.Context, *gateway.Peer, string, ...mnet.Value) (mnet.Value, error) {
 			return mnet.Struct{{Name: "username", Value: "ada"}, {Name: "firstname", Value: "Ada"}, {Name: "lastname", Value: "L"}, {Name: "email", Value: "a@b"}}, m.fault
 		},

@@ -176,13 +176,13 @@ func (g *instance) site(c *config.Config, s *config.Site) (*web.Site, error) {
 		Proxy:   behind,
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 
-		Landings: landings(s, state, keys, trust, source),
+		Landings: landings(c, s, state, keys, trust, source),
 	}
 	if site.Landings.App == nil { // else nobody has an account here with whom they could jump
 		site.IDP = provider
 	}
 	site.Provider = openIDProvider(s, state, keys)
-	site.Landings.Logins = g.logins(c, s, state, asked, caller, visits, site.Provider)
+	site.Landings.Logins = g.logins(s, state, asked, caller, visits, site.Provider)
 	if site.Landings.App != nil {
 		site.Landings.App.Visits = visits
 	}

@@ -36,7 +36,7 @@ func (g *instance) guarded(c *config.Config, s *config.Site, trust proxy.Trust, 
 		Guard:   idp.NewGuard(s.Wwwroot, s.Peers, s.Aliases...).Limit(state, rates(c.Limits), trust.Client),
 		Homes:   &sp.Homes{Site: s.Wwwroot, Aliases: s.Aliases, Peers: s.Peers, Keys: func() [][32]byte { return keys.Secrets("remembered home") }, Now: time.Now},
 
-		Landings: landings(s, state, keys, trust, nil),
+		Landings: landings(c, s, state, keys, trust, nil),
 	}
 	site.Landings.Learns = g.learns(s)
 	site.Bounces = bounces(s, site.Homes)

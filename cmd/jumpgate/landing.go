@@ -22,7 +22,7 @@ import (
 // closely than for a jump, and anew each time, since somebody is to be replaced.
 //
 // At a site that is no Moodle the sessions are ours.
-func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy.Trust, source idp.Source) *sp.Landings {
+func landings(c *config.Config, s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy.Trust, source idp.Source) *sp.Landings {
 	if s.Issuer == config.IssuerMoodle || s.Identity.Source != config.MoodleRedis {
 		token := string(cmp.Or(s.Identity.Token, s.Landing.Token))
 		source = moodle.NewWeb(moodle.WebOptions{
@@ -34,20 +34,20 @@ func landings(s *config.Site, state *store.Site, keys *mnet.Keyring, trust proxy
 		App:  appSessions(s, state, keys),
 		Site: s.Wwwroot, Names: s.Aliases, Peers: s.Peers, Source: source, Cookie: cmp.Or(s.Identity.Cookie, moodle.DefaultCookie),
 		Once: state, Seal: func() [][32]byte { return keys.Secrets("landing") }, Client: trust.Client, Now: time.Now,
+		Spend: func(ctx context.Context, addr netip.Addr) error {
+			return state.Spend(ctx, store.PerAddress(addr, c.Limits.JumpsPerAddress))
+		},
 	}
 }
 
 // logins returns what logs learners in who land at a site without MNet, or
 // nil where Moodle does it.
-func (g *instance) logins(c *config.Config, s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits, provider *sp.Provider) *sp.Logins {
+func (g *instance) logins(s *config.Site, state *store.Site, asked *moodle.Web, caller *mnet.Caller, visits *sp.Visits, provider *sp.Provider) *sp.Logins {
 	if !s.Landing.Redeems() {
 		return nil
 	}
 	return &sp.Logins{
 		Names: s.Landing.Names, Door: door(s, state, asked, provider), Visits: visits, Call: caller.Call, Pictures: g.takenPictures(s, state, asked),
-		Spend: func(ctx context.Context, addr netip.Addr) error {
-			return state.Spend(ctx, store.PerAddress(addr, c.Limits.JumpsPerAddress))
-		},
 	}
 }
 
