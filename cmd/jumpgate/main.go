@@ -87,7 +87,11 @@ func (t *terminal) run(args []string) int {
 		return exited
 	}
 	if err != nil {
-		t.report(err, "run jumpgate --help, or jumpgate COMMAND --help")
+		hint := "run jumpgate --help, or jumpgate COMMAND --help"
+		if strings.Contains(err.Error(), "--config=FILE") {
+			hint = "name the configuration: -c /etc/jumpgate/jumpgate.yaml, wherever yours is"
+		}
+		t.report(err, hint)
 		return exitUsage
 	}
 	err = parsed.Run(t)
