@@ -12,9 +12,8 @@ import (
 	"jumpgate/gateway/store"
 )
 
-// home returns the home that --home names, zero for "". It need not be a peer any
-// more, but whoever mistypes it is told.
-func (d *desk) home(t *terminal, name string) (gateway.Wwwroot, error) {
+// home returns the home that --home names, zero for "". It need not be a peer any more.
+func (d *desk) home(name string) (gateway.Wwwroot, error) {
 	if name == "" {
 		return gateway.Wwwroot{}, nil
 	}
@@ -25,7 +24,6 @@ func (d *desk) home(t *terminal, name string) (gateway.Wwwroot, error) {
 	if err != nil {
 		return w, &usageError{fmt.Sprintf("--home: %q is neither a peer of %s nor a wwwroot", name, d.site.Wwwroot), "jumpgate peer list shows the peers"}
 	}
-	fmt.Fprintf(t.stderr, "jumpgate: note: %s is not a peer of %s\n", w, d.site.Wwwroot)
 	return w, nil
 }
 
