@@ -8,6 +8,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 
 	"jumpgate/gateway"
 	"jumpgate/sp"
@@ -110,8 +113,8 @@ func choices(homes []*gateway.Peer, words string, remembered *gateway.Peer) []ch
 	var found []choice
 	for _, p := range homes {
 		c := choice{p.Wwwroot.String(), p.Label(), hostBeside(p), p == remembered, p.Wwwroot.Origin()}
-		text := strings.ToLower(c.Label + " " + c.Host)
-		if !slices.ContainsFunc(strings.Fields(strings.ToLower(words)), func(word string) bool { return !strings.Contains(text, word) }) {
+		text := folded(c.Label + " " + c.Host)
+		if !slices.ContainsFunc(strings.Fields(folded(words)), func(word string) bool { return !strings.Contains(text, word) }) {
 			found = append(found, c)
 		}
 	}
@@ -127,4 +130,15 @@ func choices(homes []*gateway.Peer, words string, remembered *gateway.Peer) []ch
 	return found
 }
 
-func byName(a, b string) int { return cmp.Compare(strings.ToLower(a), strings.ToLower(b)) }
+func byName(a, b string) int { return cmp.Compare(folded(a), folded(b)) }
+
+// folded returns a text without capital letters and accents, as people type names
+// into a search: gavle finds Gävle. The script of the page does the same.
+func folded(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.M, r) {
+			return -1
+		}
+		return r
+	}, norm.NFD.String(strings.ToLower(s)))
+}

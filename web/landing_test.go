@@ -105,7 +105,7 @@ func TestThePageThatAsksWhoShallBeLoggedIn(t *testing.T) {
 	}
 	for _, want := range []string{
 		"<h1>You are logged in here as <bdi>Ada Lovelace</bdi></h1>", "logs you in as <b><bdi>Bob Builder</bdi></b>, an account of sp.test.",
-		`<form method="post" action="https://home.test/jumpgate/switch">`, `name="answer" value="stay">Stay <bdi>Ada`, `name="answer" value="switch">Switch to <bdi>Bob`,
+		`<form method="post" action="https://home.test/jumpgate/switch">`, `name="answer" value="stay">Stay as <bdi>Ada`, `name="answer" value="switch">Switch to <bdi>Bob`,
 		"https://home.test/mod/x#p3", "<dd>ada</dd>", "<dd>bob</dd>",
 	} {
 		if !strings.Contains(page, want) {

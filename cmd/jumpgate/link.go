@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,7 @@ type linkMakeCommand struct {
 	Home      string `placeholder:"WWWROOT" help:"The home of the learners: a peer of the site."`
 	Sign      bool   `help:"Sign the link with the MNet key of the site."`
 	User      string `placeholder:"NAME" help:"Instead of --home, whose home is meant: the account that a learner has at the site, or a mail address of which the home is known. With --home and --sign, a username there. A signed link is then for them: they alone are not asked whether they mean it."`
-	Expires   string `default:"30d" placeholder:"TIME" help:"For how long the signature is good: 30d, 12h (30d). Homes accept up to 90d unless they say otherwise."`
+	Expires   string `placeholder:"TIME" help:"For how long the signature is good: 30d, 12h (30d). Homes accept up to 90d unless they say otherwise."`
 	URL       string `arg:"" name:"url" help:"A page of the site: its whole address, or the path below the wwwroot."`
 }
 
@@ -41,8 +42,10 @@ func (c linkMakeCommand) Run(t *terminal) error {
 		return &usageError{"missing flags: --home or --user", "say through which home the link leads, or whose home that is"}
 	case c.Home != "" && c.User != "" && !c.Sign:
 		return &usageError{"a link without a signature is for everybody", "give --sign with --home and --user, or only one of these"}
+	case c.Expires != "" && !c.Sign:
+		return &usageError{"--expires: a link without a signature does not expire", "give --sign too, or leave it out"}
 	}
-	life, err := lifeOf(c.Expires)
+	life, err := lifeOf(cmp.Or(c.Expires, "30d"))
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,7 @@ const exitTempfail = 75
 // Run is the filter. Nothing is kept anywhere, so it needs no state directory.
 func (c mailCommand) Run(t *terminal) error {
 	in := bufio.NewReaderSize(t.stdin, maxMailHead)
-	rewriter, err := c.rewriter(t.ctx, in)
+	rewriter, err := c.rewriter(t, in)
 	if err != nil || rewriter == nil {
 		if _, copyErr := io.Copy(t.stdout, in); copyErr != nil {
 			return &exitError{withHint(fmt.Errorf("the mail was not passed on: %w", copyErr), "keep it, and try again"), exitTempfail}
@@ -66,7 +66,7 @@ func rewrite(w *mail.Rewriter, out io.Writer, in io.Reader) (result mail.Result,
 }
 
 // rewriter returns what rewrites the mail, or nil if nobody's home is known.
-func (c mailCommand) rewriter(ctx context.Context, in *bufio.Reader) (*mail.Rewriter, error) {
+func (c mailCommand) rewriter(t *terminal, in *bufio.Reader) (*mail.Rewriter, error) {
 	loaded, err := config.Load(c.Config)
 	if err != nil {
 		return nil, err
@@ -82,13 +82,16 @@ func (c mailCommand) rewriter(ctx context.Context, in *bufio.Reader) (*mail.Rewr
 		}
 		return mail.NewRewriter(site.Wwwroot, site.Aliases, home), nil
 	}
+	if site.Mail.Homes == nil {
+		fmt.Fprintf(t.stderr, "jumpgate: warning: the configuration has no mail: {homes: …} for %s: nobody's home is known\n", site.Wwwroot)
+	}
 	to := c.To
 	if len(to) == 0 {
 		if to, err = toField(in); err != nil {
 			return nil, withHint(err, "say who gets it with --to")
 		}
 	}
-	home, err := oneHome(ctx, mailHomes(site), to)
+	home, err := oneHome(t.ctx, mailHomes(site), to)
 	if err != nil || home == nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func listenMail(ctx context.Context, c *config.Config, g *instance) (*relays, er
 		l, err := config.Listen(ctx, "tcp", site.Mail.Relay.Listen)
 		if err != nil {
 			all.shutdown(ctx)
-			return nil, withHint(fmt.Errorf("the relay of mails: %w", err), "choose a free address with mail.relay.listen")
+			return nil, withHint(fmt.Errorf("the relay of mails: %w", err), "choose a free address of this machine with mail.relay.listen")
 		}
 		all.running[site.Wwwroot] = &relay{mail.NewRelay(all.options(site)), l}
 		g.log.Info("relaying mails", "site", site.Wwwroot.String(), "address", l.Addr().String(), "next", site.Mail.Relay.Next.URL())

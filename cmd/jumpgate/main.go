@@ -1,4 +1,4 @@
-// Command jumpgate is an identity-provider gateway for Moodle networks.
+// Command jumpgate is a gateway for Moodle networks, at homes and at forums.
 package main
 
 import (
@@ -74,7 +74,7 @@ func (t *terminal) run(args []string) int {
 	exited := -1
 	parser, err := kong.New(&c,
 		kong.Name("jumpgate"),
-		kong.Description("An identity-provider gateway for Moodle networks (MNet)."),
+		kong.Description("A gateway for Moodle networks (MNet), at homes and at forums."),
 		kong.Writers(t.stdout, t.stderr),
 		kong.Exit(func(code int) { exited = code }), // --help
 		kong.UsageOnError(),
@@ -87,7 +87,11 @@ func (t *terminal) run(args []string) int {
 		return exited
 	}
 	if err != nil {
-		t.report(err, "run jumpgate --help, or jumpgate COMMAND --help")
+		hint := "run jumpgate --help, or jumpgate COMMAND --help"
+		if strings.Contains(err.Error(), "--config=FILE") {
+			hint = "name the configuration: -c /etc/jumpgate/jumpgate.yaml, wherever yours is"
+		}
+		t.report(err, hint)
 		return exitUsage
 	}
 	err = parsed.Run(t)

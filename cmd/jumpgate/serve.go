@@ -82,13 +82,13 @@ func (s *server) run(ctx context.Context, c *config.Config) error {
 
 	listener, err := proxy.Listen(ctx, c.Listen, 0)
 	if err != nil {
-		return withHint(err, "choose a free address with listen (--listen)")
+		return withHint(err, "choose a free address of this machine with listen (--listen)")
 	}
 	defer listener.Close()
 	var admin net.Listener
 	if c.Admin != "" {
 		if admin, err = proxy.Listen(ctx, c.Admin, 0); err != nil {
-			return withHint(err, "choose a free address with admin.listen (--admin-listen), or off")
+			return withHint(err, "choose a free address of this machine with admin.listen (--admin-listen), or off")
 		}
 		defer admin.Close()
 	}

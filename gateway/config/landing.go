@@ -250,7 +250,10 @@ func (s *Site) checkLanding(o object) {
 		o.warnf(o.place("landing"), "landing: %s with mfa needs the identity source %s: Moodle's pages do not say whose a session is that waits for a factor", s.Landing.By, MoodleRedis)
 	}
 	for _, pair := range s.Landing.Names.Collisions(homes...) {
-		hint := "use one gateway and one Moodle for each, or names that tell them apart: " + gateway.DefaultNames
+		hint := "if they are one site, make one address an alias of the other; if not, each needs a Moodle of its own here"
+		if s.Landing.Names.String() == gateway.PlainNames {
+			hint = "use names that tell them apart: " + gateway.DefaultNames
+		}
 		o.errorf(o.place("landing"), hint, "the names of accounts, %s, do not tell learners of %s (%s) from those of %s (%s)",
 			s.Landing.Names, pair[0], s.peerPositions[pair[0]], pair[1], s.peerPositions[pair[1]])
 	}

@@ -20,7 +20,7 @@ func Load(file string) (*Config, error) {
 	if src.text, err = readFile(file, maxConfig, false); err != nil {
 		hint := ""
 		if errors.Is(err, fs.ErrNotExist) {
-			hint = "start from deploy/jumpgate.example.yaml, or give --wwwroot, --upstream and --peer"
+			hint = "name the file with -c; deploy/jumpgate.example.yaml is one to begin with"
 		}
 		r.errorf(place{src: src}, hint, "cannot read the configuration: %s", reason(err))
 		return nil, r.err()

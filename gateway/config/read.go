@@ -189,7 +189,7 @@ func (o object) number(key string, fallback, low, high int64) int64 {
 	}
 	n, err := strconv.ParseInt(v.text, 10, 64)
 	if v.kind != scalar || v.quoted || err != nil || n < low || n > high {
-		o.errorf(v.at, "write the number without quotes", "%q must be a number from %d to %d, not %s", key, low, high, v.show())
+		o.errorf(v.at, "write a whole number, without quotes or a unit", "%q must be a number from %d to %d, not %s", key, low, high, v.show())
 		return fallback
 	}
 	return n

@@ -61,18 +61,20 @@ func (a *Application) page(w http.ResponseWriter, r *http.Request, private bool)
 			http.Error(w, "the assertion is not to be believed: "+err.Error(), http.StatusForbidden)
 			return
 		}
-	} else if private {
-		http.Error(w, "log in first", http.StatusUnauthorized)
-		return
 	}
 	data := map[string]any{"Root": a.wwwroot.String(), "Claims": claims, "Page": SampleDeepLink}
-	if private {
+	status := http.StatusOK
+	if private && claims == nil {
+		status = http.StatusUnauthorized
+		data["Asked"] = strings.TrimPrefix(r.URL.RequestURI(), a.wwwroot.Path())
+	} else if private {
 		data["Discussion"] = SampleDiscussions(a.now())[0]
 		if a.Redirects != nil {
 			data["Redirects"] = a.Redirects(r)
 		}
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
 	_ = templates.ExecuteTemplate(w, "application.html", data) // or the browser is gone
 }
 

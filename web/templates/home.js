@@ -11,15 +11,17 @@ travel();
 document.cookie = "jumpgate-try=1; path=/; samesite=lax";
 document.getElementById("cookieless").hidden = document.cookie.includes("jumpgate-try=1");
 document.cookie = "jumpgate-try=; path=/; max-age=0";
+// As people type names: gavle finds Gävle.
+const folded = (text) => text.toLowerCase().normalize("NFD").replace(/\p{M}/gu, "");
 const search = document.getElementById("search");
 const items = Array.from(document.querySelectorAll("#homes li"));
 const shown = () => items.filter((item) => !item.hidden).map((item) => item.firstElementChild);
 if (search) {
   const more = "more" in document.getElementById("homes").dataset; // that only the server can find
   const filter = () => {
-    const words = search.value.toLowerCase().split(/\s+/);
+    const words = folded(search.value).split(/\s+/);
     for (const item of items) {
-      const text = item.textContent.toLowerCase();
+      const text = folded(item.textContent);
       item.hidden = !words.every((word) => text.includes(word));
     }
     document.getElementById("none").hidden = more || shown().length > 0;
