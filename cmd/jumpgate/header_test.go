@@ -634,7 +634,7 @@ func TestALearnerLandsByHeaderInABrowser(t *testing.T) {
 	press := func(answer string) chromedp.Action[chromedp.Void] {
 		return chromedp.Click(chromedp.CSS(`button[value="` + answer + `"]`))
 	}
-	err := chromedp.Do(ctx, chromedp.Navigate(h.landing(0, "ada")), press("stay"), chromedp.WaitNotPresent(chromedp.CSS("button")))
+	err := chromedp.Do(ctx, chromedp.Navigate(h.landing(0, "ada")), press("stay"), chromedp.WaitVisible(chromedp.CSS(".logininfo")))
 	at, locationErr := chromedp.Run(ctx, chromedp.Location())
 	if err != nil || locationErr != nil || at != h.homes[0]+"/" {
 		t.Errorf("who wants no account is at %s, %v, %v", at, err, locationErr)

@@ -253,7 +253,7 @@ func TestALearnerReadsAPageOfAnApplicationInABrowser(t *testing.T) {
 		t.Errorf("at %s:\n%s", at, text)
 	}
 	err := chromedp.Do(ctx, chromedp.Navigate(a.forum+"/"), chromedp.Click(chromedp.CSS("button")), chromedp.WaitVisible(chromedp.CSS("button.main")),
-		chromedp.Click(chromedp.CSS("button.main")), chromedp.WaitNotPresent(chromedp.CSS(".main")))
+		chromedp.Click(chromedp.CSS("button.main")), chromedp.WaitVisible(chromedp.CSS(`.logininfo a[href*="/login/index.php"]`)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -429,7 +429,7 @@ func TestThePageThatAsksWhoShallBeLoggedInInABrowser(t *testing.T) {
 			t.Errorf("%s: at %s the page says\n%s", visit.name, at, text)
 		}
 	}
-	err := chromedp.Do(ctx, chromedp.Navigate(c.landing(0, "ada")+"&remoteurl=1"), press("switch"), chromedp.WaitNotPresent(chromedp.CSS("button")))
+	err := chromedp.Do(ctx, chromedp.Navigate(c.landing(0, "ada")+"&remoteurl=1"), press("switch"), chromedp.WaitVisible(chromedp.CSS(".logininfo")))
 	at, locationErr := chromedp.Run(ctx, chromedp.Location())
 	if err != nil || locationErr != nil || !strings.HasPrefix(at, c.homes[0]+"/") {
 		t.Errorf("a page of the home: at %s, %v, %v", at, err, locationErr)
