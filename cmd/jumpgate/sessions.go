@@ -63,7 +63,7 @@ func (c sessionListCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	homes, err := d.homes(c.Home)
+	homes, err := d.homes(t, c.Home)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (c sessionEndCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	homes, err := d.homes(c.Home)
+	homes, err := d.homes(t, c.Home)
 	if err != nil {
 		return err
 	}

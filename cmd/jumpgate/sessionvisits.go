@@ -13,8 +13,9 @@ import (
 )
 
 // homes returns the names of the home that --home names, since visits may have begun
-// before it moved; none for "". It need not be a peer any more.
-func (d *desk) homes(name string) ([]gateway.Wwwroot, error) {
+// before it moved; none for "". It need not be a peer any more, but whoever mistypes
+// it is told.
+func (d *desk) homes(t *terminal, name string) ([]gateway.Wwwroot, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -25,6 +26,7 @@ func (d *desk) homes(name string) ([]gateway.Wwwroot, error) {
 	if err != nil {
 		return nil, &usageError{fmt.Sprintf("--home: %q is neither a peer of %s nor a wwwroot", name, d.site.Wwwroot), "jumpgate peer list shows the peers"}
 	}
+	fmt.Fprintf(t.stderr, "jumpgate: note: %s is not a peer of %s\n", w, d.site.Wwwroot)
 	return []gateway.Wwwroot{w}, nil
 }
 
