@@ -107,7 +107,11 @@ func (n AccountNames) Username(home Wwwroot, name string) (string, error) {
 		ok = ok && err == nil
 		b.WriteRune(rune(c))
 	}
-	if again, err := n.Of(home, b.String()); !ok || err != nil || again != name {
+	if ok { // most are another home's: those cost no more
+		again, err := n.Of(home, b.String())
+		ok = err == nil && again == name
+	}
+	if !ok {
 		return "", errors.New("the name is not that of a learner of this home")
 	}
 	return b.String(), nil

@@ -18,14 +18,13 @@ type Visitors struct {
 }
 
 // tookIn reports whether an account is one that the site itself has made for a
-// learner of another home, under one of its Names. A site's own people may come by
-// OAuth 2 as well, from another provider.
+// learner of another home.
 func (v Visitors) tookIn(u gateway.User) bool {
-	if u.Auth != v.Auth || v.Auth == moodle.AuthHeader {
+	if v.Auth == moodle.AuthHeader { // no name need be read
 		return u.Auth == v.Auth
 	}
-	home, _ := v.Names.HomeOf(v.Peers, u.Username)
-	return home != nil
+	_, _, ours := v.HomeOf(u)
+	return ours
 }
 
 // Identity marks whom the site has taken in as remote.
@@ -48,11 +47,12 @@ func (v Visitors) Forget(ctx context.Context, session string) error {
 
 // HomeOf returns the home of a learner whom the site has taken in, and what they
 // are called there; nil if their name is not that of a learner of any home. Of
-// everybody else it reports that they are not ours to know. No round trip.
+// everybody else it reports that they are not ours to know: a site's own people may
+// come by OAuth 2 as well, from another provider, under other names. No round trip.
 func (v Visitors) HomeOf(u gateway.User) (home *gateway.Peer, username string, ours bool) {
-	if !v.tookIn(u) {
+	if u.Auth != v.Auth {
 		return nil, "", false
 	}
 	home, username = v.Names.HomeOf(v.Peers, u.Username)
-	return home, username, true
+	return home, username, home != nil || v.Auth == moodle.AuthHeader
 }
