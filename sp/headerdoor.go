@@ -22,7 +22,6 @@ type HeaderDoor struct {
 // HeaderMoodle is a Moodle that logs in by headers: moodle.Web.
 type HeaderMoodle interface {
 	HeaderLogin(ctx context.Context, b moodle.Browser, u gateway.User) (moodle.Login, error)
-	Logout(ctx context.Context, b moodle.Browser, userID int64) error
 }
 
 func (d *HeaderDoor) logIn(ctx context.Context, b moodle.Browser, n Newcomer) (moodle.Login, []moodle.Account, error) {
@@ -63,7 +62,3 @@ func hasAccount(ctx context.Context, accounts func(context.Context, string, stri
 }
 
 func (d *HeaderDoor) begins(auth string) bool { return auth == moodle.AuthHeader }
-
-func (d *HeaderDoor) end(ctx context.Context, b moodle.Browser, userID int64) error {
-	return d.Moodle.Logout(ctx, b, userID)
-}

@@ -52,8 +52,6 @@ type Door interface {
 	// begins reports whether the sessions of accounts of an auth may have been
 	// begun here.
 	begins(auth string) bool
-	// end ends a session.
-	end(ctx context.Context, b moodle.Browser, userID int64) error
 }
 
 // logoutTime bounds the logout of a session that nobody may have.
@@ -235,7 +233,7 @@ func (l *Landings) expel(r *http.Request, p present) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), logoutTime)
 	defer cancel()
-	return l.Logins.Door.end(ctx, l.browser(r, p.session), p.who.User.ID)
+	return l.Logins.Visits.Logout(ctx, l.browser(r, p.session), p.who.User.ID)
 }
 
 // turnAway refuses a learner whose home is known, and shows the way to try again

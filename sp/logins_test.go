@@ -130,6 +130,7 @@ func newHeaderForum(t testing.TB, m *headerMoodle, change ...func(*gateway.Peer)
 			Visits: newVisits(t, peers),
 		},
 	}
+	f.Logins.Visits.Logout = m.Logout
 	return f
 }
 

@@ -39,7 +39,6 @@ type OAuth2Door struct {
 // OAuth2Moodle is a Moodle that logs in by OAuth 2: moodle.Web.
 type OAuth2Moodle interface {
 	OAuth2Login(ctx context.Context, b moodle.Browser, issuerID int64, code string) (moodle.Login, error)
-	Logout(ctx context.Context, b moodle.Browser, userID int64) error
 }
 
 // subject names a learner to Moodle for good, whatever accounts are called. It is
@@ -187,8 +186,4 @@ var plainName = regexp.MustCompile(`^[a-z0-9._@-]+$`)
 
 func (d *OAuth2Door) begins(auth string) bool {
 	return auth == moodle.AuthOAuth2 || auth == moodle.AuthMNet
-}
-
-func (d *OAuth2Door) end(ctx context.Context, b moodle.Browser, userID int64) error {
-	return d.Moodle.Logout(ctx, b, userID)
 }

@@ -92,6 +92,7 @@ func newOAuth2Forum(t testing.TB, answer mnet.Value, change ...func(*gateway.Pee
 		source[session] = id
 	}
 	f.Source = source
+	f.Logins.Visits.Logout = m.Logout
 	f.Logins.Door = &sp.OAuth2Door{Moodle: m, IssuerID: 3, Provider: m.provider, Claim: redis.Site(f.Site).ClaimMail, Accounts: func(_ context.Context, field, value string) ([]moodle.Account, error) {
 		m.asked = append(m.asked, field+"="+value)
 		return m.accounts[value], m.askErr

@@ -50,7 +50,8 @@ func newByHeader(t *testing.T) (*guarded, *byHeader) {
 	t.Cleanup(func() { redis.Close() })
 	g.site.Visits = &sp.Visits{
 		Site: g.site.Wwwroot, Peers: g.site.Peers, Cookie: "MoodleSession", Life: time.Hour, Store: redis.Site(g.site.Wwwroot),
-		Secrets: func() [][32]byte { return [][32]byte{{1}} }, Now: time.Now, Children: mnet.NewChildren(func(mnet.Logout) {}, nil),
+		Secrets: func() [][32]byte { return [][32]byte{{1}} }, Now: time.Now, Logout: m.Logout,
+		Children: mnet.NewChildren(func(mnet.Logout) {}, nil),
 	}
 	g.site.Landings.Source = m
 	g.site.Landings.Spend = func(context.Context, netip.Addr) error { return m.rate }
