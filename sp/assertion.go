@@ -40,17 +40,29 @@ const (
 // learners: what they are called at home is home_username.
 type assertion struct {
 	jwt.RegisteredClaims
-	Audience          string          `json:"aud"` // one text, not a list
-	Home              gateway.Wwwroot `json:"home"`
-	HomeUsername      string          `json:"home_username"`
-	PreferredUsername string          `json:"preferred_username"`
-	Name              string          `json:"name"`
-	GivenName         string          `json:"given_name"`
-	FamilyName        string          `json:"family_name"`
-	Email             string          `json:"email"`
-	EmailVerified     bool            `json:"email_verified"` // never: it is what the home says
-	Locale            string          `json:"locale,omitempty"`
-	Address           *address        `json:"address,omitempty"`
+	Audience     string          `json:"aud"` // one text, not a list
+	Home         gateway.Wwwroot `json:"home"`
+	HomeUsername string          `json:"home_username"`
+	person
+	Address *address `json:"address,omitempty"`
+}
+
+// person has the claims that tell who an account belongs to (OpenID Connect Core 1.0,
+// section 5.1).
+type person struct {
+	PreferredUsername string `json:"preferred_username"`
+	Name              string `json:"name"`
+	GivenName         string `json:"given_name"`
+	FamilyName        string `json:"family_name"`
+	Email             string `json:"email"`
+	EmailVerified     bool   `json:"email_verified"` // never: it is what the home says
+	Locale            string `json:"locale,omitempty"`
+}
+
+func personOf(u gateway.User) person {
+	return person{
+		PreferredUsername: u.Username, Name: fullName(u), GivenName: u.FirstName, FamilyName: u.LastName, Email: u.Email, Locale: locale(u.Lang),
+	}
 }
 
 type address struct {
@@ -71,8 +83,7 @@ func (s *Assertions) Sign(session store.AppSession) (string, error) {
 			Issuer: s.Site.String(), Subject: u.Username, ID: rand.Text(),
 			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now.Add(-assertionSkew)), ExpiresAt: jwt.NewNumericDate(now.Add(AssertionLife)),
 		},
-		Audience: s.Site.String(), Home: session.Home, HomeUsername: session.Username, PreferredUsername: u.Username,
-		Name: fullName(u), GivenName: u.FirstName, FamilyName: u.LastName, Email: u.Email, Locale: locale(u.Lang),
+		Audience: s.Site.String(), Home: session.Home, HomeUsername: session.Username, person: personOf(u),
 	}
 	if u.City != "" || u.Country != "" {
 		c.Address = &address{u.City, u.Country}

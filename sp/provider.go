@@ -46,28 +46,19 @@ type Codes interface {
 	Access(ctx context.Context, token string) ([]byte, error)
 }
 
-// userInfo has the claims of a learner (OpenID Connect Core 1.0, section 5.1). City
-// and country are not those of an address, which Moodle would take for a text.
+// userInfo has the claims of a learner. City and country are not those of an address,
+// which Moodle would take for a text.
 type userInfo struct {
-	Subject           string `json:"sub"`
-	PreferredUsername string `json:"preferred_username"`
-	Name              string `json:"name"`
-	GivenName         string `json:"given_name"`
-	FamilyName        string `json:"family_name"`
-	Email             string `json:"email"`
-	EmailVerified     bool   `json:"email_verified"` // never: it is what the home says
-	Locale            string `json:"locale,omitempty"`
-	City              string `json:"city,omitempty"`
-	Country           string `json:"country,omitempty"`
+	Subject string `json:"sub"`
+	person
+	City    string `json:"city,omitempty"`
+	Country string `json:"country,omitempty"`
 }
 
 // issue makes a code that stands for a newcomer, once, for half a minute.
 func (p *Provider) issue(ctx context.Context, n Newcomer) (string, error) {
 	u := n.Account
-	record, err := json.Marshal(userInfo{
-		Subject: n.subject(), PreferredUsername: u.Username, Name: fullName(u), GivenName: u.FirstName, FamilyName: u.LastName,
-		Email: u.Email, Locale: locale(u.Lang), City: u.City, Country: u.Country,
-	})
+	record, err := json.Marshal(userInfo{Subject: n.subject(), person: personOf(u), City: u.City, Country: u.Country})
 	if err != nil {
 		return "", fmt.Errorf("code: %w", err)
 	}
