@@ -166,7 +166,9 @@ func (l *Learning) Close() {
 	l.running.Wait()
 }
 
-func (l *Learning) start(learn func(context.Context)) {
+// start has something learned when it is its turn. failed is told why that went wrong,
+// but not that the end broke it off.
+func (l *Learning) start(learn func(context.Context) error, failed func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -181,7 +183,9 @@ func (l *Learning) start(learn func(context.Context)) {
 		defer func() { <-l.turns }()
 		ctx, cancel := context.WithTimeout(l.ctx, learnTime)
 		defer cancel()
-		learn(ctx)
+		if err := learn(ctx); err != nil && l.ctx.Err() == nil {
+			failed(err)
+		}
 	})
 }
 
@@ -198,11 +202,7 @@ func (l *Landings) Learn(a Arrival) {
 	if l.Learns == nil || !landed || a.Refused || a.Err != nil || a.mail == "" || !slices.Contains(l.Learns.Homes, a.Home) {
 		return
 	}
-	l.Learns.Learning.start(func(ctx context.Context) {
-		if err := l.Learns.Learn(ctx, a.Home, a.mail); err != nil {
-			l.Learns.Failed(err)
-		}
-	})
+	l.Learns.Learning.start(func(ctx context.Context) error { return l.Learns.Learn(ctx, a.Home, a.mail) }, l.Learns.Failed)
 }
 
 // remoteMail returns the mail address of who has landed at a Moodle with MNet,

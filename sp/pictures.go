@@ -58,8 +58,8 @@ func (l *Landings) TakePicture(a Arrival) {
 		return
 	}
 	p := l.Logins.Pictures
-	p.Taking.start(func(ctx context.Context) {
-		if err := l.takePicture(ctx, a); err != nil && p.is(a.Home.Wwwroot.String()+" "+err.Error()) {
+	p.Taking.start(func(ctx context.Context) error { return l.takePicture(ctx, a) }, func(err error) {
+		if p.is(a.Home.Wwwroot.String() + " " + err.Error()) {
 			p.Failed(a.Home, err)
 		}
 	})
